@@ -1,2 +1,36 @@
-//! Placeholder entry point, replaced by the next commits.
-fn main() {}
+//! `certus`: the operator's command line.
+//!
+//! `certus dev` runs a whole cluster on this machine ([`dev`]), `certus status` asks a cluster how it
+//! is ([`status`]), and `certus plog` reads the log of a node that does not run ([`log_files`]).
+//! Everything it knows of a running node it learns as any client does, over RESP
+//! ([`resp_client`]).
+
+mod arguments;
+mod console;
+mod dev;
+mod exit_status;
+mod log_files;
+mod resp_client;
+mod status;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::arguments::{Arguments, Command, DevCommand, PlogCommand};
+use crate::console::Console;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let mut console = Console::default();
+    let status = match &arguments.command {
+        Command::Dev(dev) => match &dev.command {
+            Some(DevCommand::Stop(stop)) => dev::stop(stop, &mut console),
+            None => dev::run(&dev.start, &mut console),
+        },
+        Command::Status(status) => status::run(status, &mut console),
+        Command::Plog(PlogCommand::Verify(verify)) => log_files::verify(verify, &mut console),
+        Command::Plog(PlogCommand::Dump(dump)) => log_files::dump(dump, &mut console),
+    };
+    status.into()
+}

@@ -1,0 +1,231 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use plog::vocabulary::EntityId;
+
+use crate::dev::setting::Setting;
+
+/// Runs, watches and examines Certus.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "certus", version)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Runs a whole cluster on this machine, for development and trials.
+    Dev(Dev),
+    /// Says whether a cluster is healthy, and how many more of its nodes may fail.
+    Status(Status),
+    /// Reads the log files of a node, without changing them.
+    #[command(subcommand)]
+    Plog(PlogCommand),
+}
+
+/// `certus dev`.
+#[derive(Clone, Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Dev {
+    /// Something else than starting.
+    #[command(subcommand)]
+    pub command: Option<DevCommand>,
+    /// How to start.
+    #[command(flatten)]
+    pub start: DevStart,
+}
+
+/// What else `certus dev` does.
+#[derive(Clone, Debug, Subcommand)]
+pub enum DevCommand {
+    /// Stops every node of a cluster, and removes nothing but cluster.json.
+    Stop(DevStop),
+}
+
+/// Starts one process per node and waits until all of them serve.
+///
+/// Stays in the foreground until Ctrl-C, which stops every node; a node that ends before is
+/// reported and not restarted. A directory that holds a cluster is started again as the same
+/// cluster.
+///
+/// Exit status: 0 when every node was stopped in order (or, with --detach, is ready), 1 when a node
+/// did not start or did not stop by itself, 2 when the arguments are wrong or a port is taken.
+#[derive(Clone, Debug, Args)]
+pub struct DevStart {
+    /// How many nodes: 3 or 5, or 1 to try commands.
+    #[arg(long, default_value_t = 3, value_parser = node_count)]
+    pub nodes: u8,
+    /// Cores (threads, shards) of each node.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub cores: u16,
+    /// Where the nodes' configurations, data and logs are kept. Default: a fresh directory under
+    /// the system's directory for temporary files.
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Node i serves clients on this port + i; 0 finds ports that are free.
+    #[arg(long, default_value_t = 7000, value_name = "PORT")]
+    pub client_port: u16,
+    /// Core j of node i listens for peers on this port + 10 i + j (with more than 10 cores: + cores
+    /// × i + j). Default: client port + 100.
+    #[arg(long, value_name = "PORT")]
+    pub peer_port: Option<u16>,
+    /// Node i answers /healthz, /readyz, /status and /metrics on this port + i. Default: client
+    /// port + 200.
+    #[arg(long, value_name = "PORT")]
+    pub admin_port: Option<u16>,
+    /// With more than one core, core j of node i also serves clients on this port + 10 i + j (or
+    /// cores × i + j). Default: client port + 300.
+    #[arg(long, value_name = "PORT")]
+    pub core_client_port: Option<u16>,
+    /// The program of the nodes. Default: certusd beside this program.
+    #[arg(long, value_name = "PATH")]
+    pub certusd: Option<PathBuf>,
+    /// A further key of each node's configuration, such as log.spare_segments=1; may be repeated.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<Setting>,
+    /// Return once every node is ready; stop them with `certus dev stop`.
+    #[arg(long)]
+    pub detach: bool,
+    /// Give up when the nodes are not ready after this many seconds.
+    #[arg(long, default_value = "60", value_name = "SECONDS", value_parser = positive_seconds)]
+    pub ready_timeout: Duration,
+}
+
+/// `certus dev stop`.
+#[derive(Clone, Debug, Args)]
+pub struct DevStop {
+    /// The directory of the cluster.
+    #[arg(long, value_name = "DIR")]
+    pub dir: PathBuf,
+}
+
+/// Asks each node and says what an operator asks first.
+///
+/// Exit status: 0 healthy (every node is up and hears the others), 1 degraded, 2 when no node can be
+/// reached or the arguments are wrong.
+#[derive(Clone, Debug, Args)]
+pub struct Status {
+    /// Addresses of nodes, HOST:PORT, separated by commas. One is enough: it names the others.
+    #[arg(long, value_delimiter = ',', value_name = "LIST", required_unless_present = "dir")]
+    pub addr: Vec<String>,
+    /// Directory of a cluster that `certus dev` runs; its cluster.json names the nodes.
+    #[arg(long, value_name = "DIR", conflicts_with = "addr")]
+    pub dir: Option<PathBuf>,
+    /// Print everything the nodes say, as JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// How long a node may take to answer, in seconds.
+    #[arg(long, default_value = "2", value_name = "SECONDS", value_parser = positive_seconds)]
+    pub timeout: Duration,
+}
+
+/// `certus plog`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum PlogCommand {
+    /// Checks every frame and record, and reports on each segment.
+    Verify(PlogVerify),
+    /// Prints one line for each record.
+    Dump(PlogDump),
+}
+
+/// Checks every frame and record of a node's logs.
+///
+/// Exit status: 0 clean, 1 when only the last write was cut off (nothing acknowledged is missing),
+/// 2 when a log is damaged or the directory cannot be used.
+#[derive(Clone, Debug, Args)]
+pub struct PlogVerify {
+    /// Data directory of a node, or the directory of one of its cores.
+    pub directory: PathBuf,
+}
+
+/// Prints one line for each record of a node's logs.
+///
+/// Exit status: as of `certus plog verify`; 0 when the limit ended the output.
+#[derive(Clone, Debug, Args)]
+pub struct PlogDump {
+    /// Data directory of a node, or the directory of one of its cores.
+    pub directory: PathBuf,
+    /// Only records of this entity, as `CERTUS ENTITY key` names it.
+    #[arg(long, value_name = "HEX", value_parser = entity)]
+    pub entity: Option<EntityId>,
+    /// Print at most this many records of each core.
+    #[arg(long, value_name = "COUNT")]
+    pub limit: Option<u64>,
+}
+
+fn node_count(text: &str) -> Result<u8, String> {
+    match text.parse() {
+        Ok(count @ (1 | 3 | 5)) => Ok(count),
+        _ => Err("a cluster has 3 or 5 nodes, or 1 for trials".to_owned()),
+    }
+}
+
+fn entity(text: &str) -> Result<EntityId, String> {
+    let digits = text.strip_prefix("0x").unwrap_or(text);
+    u64::from_str_radix(digits, 16)
+        .map(EntityId)
+        .map_err(|_| "an entity is up to 16 hexadecimal digits".to_owned())
+}
+
+fn positive_seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
+    match Duration::try_from_secs_f64(seconds) {
+        Ok(duration) if !duration.is_zero() => Ok(duration),
+        _ => Err("must be above 0".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::{Arguments, Command, DevCommand, PlogCommand};
+
+    #[test]
+    fn the_command_line_contradicts_itself_nowhere() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn dev_starts_without_arguments_and_stops_by_a_word() {
+        let Command::Dev(dev) = Arguments::parse_from(["certus", "dev"]).command else {
+            panic!("not dev")
+        };
+        assert!(dev.command.is_none());
+        assert_eq!((dev.start.nodes, dev.start.cores, dev.start.client_port), (3, 1, 7000));
+        let stop = Arguments::parse_from(["certus", "dev", "stop", "--dir", "d"]);
+        let Command::Dev(dev) = stop.command else { panic!("not dev") };
+        assert!(matches!(dev.command, Some(DevCommand::Stop(_))));
+    }
+
+    #[test]
+    fn numbers_that_cannot_be_meant_are_refused() {
+        for words in [
+            &["dev", "--nodes", "2"][..],
+            &["dev", "--cores", "0"],
+            &["dev", "--set", "nothing"],
+            &["dev", "--ready-timeout", "0"],
+            &["status"],
+            &["status", "--addr", "a:1", "--dir", "d"],
+            &["plog", "dump", "d", "--entity", "g"],
+        ] {
+            let all = ["certus"].iter().chain(words);
+            assert!(Arguments::try_parse_from(all).is_err(), "{words:?}");
+        }
+    }
+
+    #[test]
+    fn an_entity_is_read_as_it_is_printed() {
+        let words = ["certus", "plog", "dump", "d", "--entity", "00000000000000ff"];
+        let Command::Plog(PlogCommand::Dump(dump)) = Arguments::parse_from(words).command else {
+            panic!("not dump")
+        };
+        assert_eq!(dump.entity.map(|entity| entity.0), Some(255));
+    }
+}

@@ -1,0 +1,181 @@
+//! One core's segment files: which there are, the open descriptors, and the way to new ones.
+//!
+//! Every file is opened with `O_DIRECT`, and a write to one counts as durable when it was made with
+//! `RWF_DSYNC`. What is durable inside a file is worth nothing if its name is not, so a spare
+//! becomes a segment by a rename *and* a sync of the directory, before anything is written to it.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{BorrowedFd, AsFd as _, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use plog::segment::{SegmentFileName, SegmentId, SpareId};
+
+use crate::node::log_line;
+use crate::node::segment_preparer::{SpareChannel, SpareReady};
+use crate::node::two_copies::{TEMPORARY_SUFFIX, sync_directory};
+
+/// The segment files of one core.
+#[derive(Debug)]
+pub struct LogFiles {
+    directory: PathBuf,
+    segments: BTreeMap<SegmentId, OwnedFd>,
+    spares: SpareChannel,
+}
+
+impl LogFiles {
+    /// The files of the core whose directory is `directory`, with these segments open.
+    #[must_use]
+    pub fn new(
+        directory: PathBuf,
+        segments: BTreeMap<SegmentId, OwnedFd>,
+        spares: SpareChannel,
+    ) -> Self {
+        Self { directory, segments, spares }
+    }
+
+    /// The directory of this core's log.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The descriptor of `segment`, open for reading and writing with `O_DIRECT`, as long as these
+    /// files live; `None` if there is no such segment.
+    #[must_use]
+    pub fn segment(&self, segment: SegmentId) -> Option<BorrowedFd<'_>> {
+        self.segments.get(&segment).map(|file| file.as_fd())
+    }
+
+    /// The newest segment.
+    #[must_use]
+    pub fn newest(&self) -> Option<SegmentId> {
+        self.segments.last_key_value().map(|(segment, _)| *segment)
+    }
+
+    /// How many segments there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.segments.len()
+    }
+
+    /// Makes `spare` the file of `segment`, durably, and returns its descriptor. Blocks for one
+    /// sync of the directory, once per segment.
+    ///
+    /// # Errors
+    ///
+    /// The operating system's; the node cannot go on then.
+    ///
+    /// # Panics
+    ///
+    /// When there is such a segment already: a segment number is used once.
+    pub fn open_spare(&mut self, spare: SpareId, segment: SegmentId) -> io::Result<BorrowedFd<'_>> {
+        assert!(!self.segments.contains_key(&segment), "segment {segment} exists already");
+        let from = self.directory.join(SegmentFileName::Spare(spare).to_string());
+        let to = self.directory.join(SegmentFileName::Segment(segment).to_string());
+        let named = |path: &Path, error: io::Error| {
+            io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+        };
+        let file = open_direct(&from).map_err(|error| named(&from, error))?;
+        std::fs::rename(&from, &to).map_err(|error| named(&to, error))?;
+        sync_directory(&self.directory).map_err(|error| named(&self.directory, error))?;
+        let file: &OwnedFd = self.segments.entry(segment).or_insert(file);
+        Ok(file.as_fd())
+    }
+
+    /// Asks for one more spare; whether the request was taken. Each taken request is answered once
+    /// through [`LogFiles::take_spare`].
+    #[must_use]
+    pub fn request_spare(&self) -> bool {
+        self.spares.requests.request()
+    }
+
+    /// The next spare that became ready or failed, if any. Never blocks.
+    #[must_use]
+    pub fn take_spare(&self) -> Option<SpareReady> {
+        self.spares.ready.try_recv().ok()
+    }
+}
+
+/// The files found in a core's directory.
+#[derive(Debug)]
+pub struct FoundFiles {
+    /// Segment files by the number in their name.
+    pub segments: BTreeMap<SegmentId, PathBuf>,
+    /// Spares of full size, ascending.
+    pub spares: Vec<SpareId>,
+    /// Above the number of every spare that was there, whole or not.
+    pub next_spare: SpareId,
+    /// Files left half-made by a crash or of a wrong size: of no use.
+    pub leftovers: Vec<PathBuf>,
+}
+
+impl FoundFiles {
+    /// Looks through `directory`, changing nothing. Files with other names are left alone.
+    ///
+    /// # Errors
+    ///
+    /// The operating system's.
+    pub fn look(directory: &Path, segment_size: u32) -> io::Result<Self> {
+        let mut found = Self {
+            segments: BTreeMap::new(),
+            spares: Vec::new(),
+            next_spare: SpareId(1),
+            leftovers: Vec::new(),
+        };
+        for entry in std::fs::read_dir(directory)? {
+            let entry = entry?;
+            let path = entry.path();
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if let Some(stem) = name.strip_suffix(TEMPORARY_SUFFIX) {
+                if SegmentFileName::parse(stem).is_some() {
+                    found.leftovers.push(path);
+                }
+                continue;
+            }
+            match SegmentFileName::parse(&name) {
+                Some(SegmentFileName::Segment(segment)) => {
+                    found.segments.insert(segment, path);
+                }
+                Some(SegmentFileName::Spare(spare)) => {
+                    found.next_spare = found.next_spare.max(SpareId(spare.0.saturating_add(1)));
+                    if entry.metadata()?.len() == u64::from(segment_size) {
+                        found.spares.push(spare);
+                    } else {
+                        found.leftovers.push(path);
+                    }
+                }
+                None => {}
+            }
+        }
+        found.spares.sort_unstable();
+        found.leftovers.sort();
+        Ok(found)
+    }
+
+    /// Removes what a crash left half-made, and says so.
+    ///
+    /// # Errors
+    ///
+    /// The operating system's.
+    pub fn remove_leftovers(&mut self) -> io::Result<()> {
+        for path in self.leftovers.drain(..) {
+            log_line::info("removed a spare of no use", &[("file", &path.display())]);
+            std::fs::remove_file(&path)?;
+        }
+        Ok(())
+    }
+}
+
+/// Opens a segment file for aligned reading and writing past the page cache.
+///
+/// # Errors
+///
+/// The operating system's.
+pub fn open_direct(path: &Path) -> io::Result<OwnedFd> {
+    let file: File =
+        OpenOptions::new().read(true).write(true).custom_flags(libc::O_DIRECT).open(path)?;
+    Ok(file.into())
+}

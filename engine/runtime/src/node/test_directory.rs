@@ -1,0 +1,34 @@
+//! A directory of its own for a test, removed when the test ends.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// An empty directory that lives as long as this value.
+#[derive(Debug)]
+pub(crate) struct TestDirectory {
+    path: PathBuf,
+}
+
+impl TestDirectory {
+    /// Makes one under the directory for temporary files.
+    pub(crate) fn new() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("certus-test-{}-{number}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        // One left by an earlier process with this number means nothing.
+        std::fs::remove_dir_all(&path).ok();
+        std::fs::create_dir_all(&path).expect("the directory for temporary files is writable");
+        Self { path }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for TestDirectory {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.path).ok();
+    }
+}

@@ -1,0 +1,104 @@
+//! What the cores of one node know of each other without asking: atomics, and nothing else.
+//!
+//! A core writes only its own counters, once per turn and on a cache line of its own; whoever wants
+//! the node's sums reads them all. None of it orders anything: all accesses are relaxed, but for the
+//! one-way flag that stops the node.
+
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
+
+/// Counters and flags of a whole node.
+#[derive(Debug)]
+pub struct NodeShared {
+    /// Set once, to make every core finish what it has and stop.
+    pub stopping: AtomicBool,
+    /// Cores that have answered all their clients since `stopping` was set. A core goes on serving
+    /// the others until it is all of them.
+    pub cores_drained: AtomicU16,
+    /// By core.
+    pub cores: Vec<CoreCounters>,
+    /// By node id; this node's own place stays empty.
+    pub peers: Vec<PeerFlags>,
+}
+
+/// What one core publishes. On cache lines of its own.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct CoreCounters {
+    /// Keys held.
+    pub keys: AtomicU64,
+    /// Entities in the log.
+    pub entities: AtomicU64,
+    /// Entities in memory.
+    pub entities_in_memory: AtomicU64,
+    /// Bytes of entity state in memory.
+    pub state_bytes: AtomicU64,
+    /// Bytes of the log's index.
+    pub index_bytes: AtomicU64,
+    /// Bytes of the log's files.
+    pub log_bytes: AtomicU64,
+    /// Client connections open.
+    pub connections: AtomicU64,
+    /// Client connections accepted since the start.
+    pub accepted: AtomicU64,
+    /// Client connections refused since the start because there were too many.
+    pub refused: AtomicU64,
+    /// Client requests parsed since the start.
+    pub commands: AtomicU64,
+    /// Client requests parsed in the last second.
+    pub commands_per_s: AtomicU64,
+    /// Bytes received from clients since the start.
+    pub bytes_in: AtomicU64,
+    /// Bytes sent to clients since the start.
+    pub bytes_out: AtomicU64,
+    /// Last turn, in microseconds of the machine's monotonic clock.
+    pub last_turn_us: AtomicU64,
+}
+
+/// What this node's cores know of one peer.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct PeerFlags {
+    /// Connections from that peer that are established, over all cores.
+    pub inbound_links: AtomicU32,
+    /// Connections to that peer that are established, over all cores.
+    pub outbound_links: AtomicU32,
+    /// Highest boot epoch seen of it.
+    pub boot_epoch: AtomicU32,
+}
+
+impl NodeShared {
+    /// Counters at zero for `core_count` cores in a replica set of `replicas`.
+    #[must_use]
+    pub fn new(core_count: u16, replicas: u8) -> Self {
+        Self {
+            stopping: AtomicBool::new(false),
+            cores_drained: AtomicU16::new(0),
+            cores: (0..core_count).map(|_| CoreCounters::default()).collect(),
+            peers: (0..replicas).map(|_| PeerFlags::default()).collect(),
+        }
+    }
+
+    /// Makes every core finish what it has and stop.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+    }
+
+    /// Whether the node is stopping.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Whether this node hears `node_id`.
+    #[must_use]
+    pub fn is_live(&self, node_id: u8) -> bool {
+        self.peers
+            .get(usize::from(node_id))
+            .is_some_and(|peer| peer.inbound_links.load(Ordering::Relaxed) > 0)
+    }
+
+    /// The sum over all cores of the counter that `counter` picks.
+    pub fn sum(&self, counter: impl Fn(&CoreCounters) -> &AtomicU64) -> u64 {
+        self.cores.iter().map(|core| counter(core).load(Ordering::Relaxed)).sum()
+    }
+}

@@ -1,0 +1,118 @@
+//! A link to one core of one peer: this node speaks, the peer listens.
+
+use std::net::TcpStream;
+
+use net::peer::frame::FrameEncoder;
+use net::peer::handshake::HandshakeDialler;
+use net::peer::message::PeerMessage;
+
+use crate::reactor::peers::address_lookup::AddressLookup;
+use crate::reactor::peers::back_off::BackOff;
+use crate::reactor::ring::OperationKey;
+
+/// A send buffer up to this size is kept for the next frames; a larger one is freed.
+const OUTPUT_KEPT: usize = 1 << 20;
+
+/// How far a link is.
+#[derive(Debug)]
+pub enum LinkPhase {
+    /// Rests until a time, in microseconds of the core's clock.
+    Resting(u64),
+    /// Its host name is being looked up.
+    LookingUp(AddressLookup),
+    /// Connecting, since a time.
+    Connecting(u64, OperationKey),
+    /// Connected; the peer has not answered yet, since a time.
+    Greeting(u64, HandshakeDialler),
+    /// Established.
+    Up,
+    /// Shut down; waits for the kernel to end what it does with its buffers, then rests.
+    Closing,
+}
+
+/// A link to one core of one peer, over all its connections.
+#[derive(Debug)]
+pub struct Outbound {
+    /// Position of the peer in the table.
+    pub peer: usize,
+    /// The peer's core, or `None` for a link that asks how many the peer has.
+    pub peer_core: Option<u16>,
+    /// See [`LinkPhase`].
+    pub phase: LinkPhase,
+    /// The socket of the connection at hand.
+    pub socket: Option<TcpStream>,
+    /// Writes the frames of the connection at hand.
+    pub encoder: FrameEncoder,
+    /// Messages of this turn, and their size in memory as far as it is counted.
+    pub messages: Vec<PeerMessage>,
+    /// Frames to be sent next.
+    pub output: Vec<u8>,
+    /// Bytes of the send in flight; 0 when there is none.
+    pub sending: usize,
+    /// Of the send in flight, where it began.
+    pub sending_begin: usize,
+    /// An empty buffer kept for reuse.
+    pub spare: Vec<u8>,
+    /// Operations that the kernel has not ended yet.
+    pub in_kernel: u32,
+    /// Whether messages were dropped that the peer has to be told about when it is reachable.
+    pub dropped: bool,
+    /// When something was last sent, in microseconds of the core's clock.
+    pub sent_us: u64,
+    /// See [`BackOff`].
+    pub back_off: BackOff,
+    /// Not to be dialled again.
+    pub retired: bool,
+    /// Whether its being down was logged, so that it is not at each attempt.
+    pub failure_logged: bool,
+}
+
+impl Outbound {
+    /// A link that is dialled at the next tick.
+    #[must_use]
+    pub fn new(peer: usize, peer_core: Option<u16>, frame_size_max: usize, seed: u64) -> Self {
+        Self {
+            peer,
+            peer_core,
+            phase: LinkPhase::Resting(0),
+            socket: None,
+            encoder: FrameEncoder::new(frame_size_max),
+            messages: Vec::new(),
+            output: Vec::new(),
+            sending: 0,
+            sending_begin: 0,
+            spare: Vec::new(),
+            in_kernel: 0,
+            dropped: false,
+            sent_us: 0,
+            back_off: BackOff::new(seed),
+            retired: false,
+            failure_logged: false,
+        }
+    }
+
+    /// Whether messages can be sent.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        matches!(self.phase, LinkPhase::Up)
+    }
+
+    /// Bytes encoded and not sent.
+    #[must_use]
+    pub fn unsent_bytes(&self) -> usize {
+        self.output.len() + self.sending
+    }
+
+    /// Takes the output to send it, and leaves an empty one.
+    pub fn take_output(&mut self) -> Vec<u8> {
+        std::mem::replace(&mut self.output, std::mem::take(&mut self.spare))
+    }
+
+    /// Keeps a sent buffer for later, unless it is large.
+    pub fn keep(&mut self, mut buffer: Vec<u8>) {
+        if buffer.capacity() <= OUTPUT_KEPT && self.spare.capacity() == 0 {
+            buffer.clear();
+            self.spare = buffer;
+        }
+    }
+}

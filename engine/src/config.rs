@@ -1,0 +1,99 @@
+//! Limits and identity of one shard.
+
+use plog::vocabulary::{AcceptorId, BootEpoch};
+
+/// Who a shard is, and its limits. Times are in microseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct ShardConfig {
+    /// This node's index in the replica set.
+    pub acceptor: AcceptorId,
+    /// Size of the replica set: 3 or 5 (1 is accepted for trials).
+    pub replicas: u8,
+    /// This core, counted from 0.
+    pub core: u16,
+    /// Cores of this node; an entity belongs to `net::resp::slot::shard_of(entity, core_count)`.
+    pub core_count: u16,
+    /// This start of the node, at least 1, durable before the shard is made.
+    pub epoch: BootEpoch,
+    /// Seeds the random back-off after lost rounds.
+    pub seed: u64,
+    /// While another replica proposed an entity within this time, commands are forwarded to it.
+    pub duel_lease_us: u64,
+    /// A command not decided within this time is answered with an error.
+    pub request_timeout_us: u64,
+    /// An unanswered message of a proposal, read check or catch-up is repeated after this time.
+    pub retry_us: u64,
+    /// Upper bound of the first randomised back-off after a lost round; doubles up to 64 times it.
+    pub back_off_us: u64,
+    /// Rounds a command may lose before it is answered with `TRYAGAIN`.
+    pub lost_rounds_max: u32,
+    /// Commands in one entry's batch.
+    pub batch_commands_max: usize,
+    /// Encoded bytes in one entry's batch, above which no further command joins.
+    pub batch_bytes_max: usize,
+    /// Commands waiting in the shard, above which new ones are answered with `BUSY`.
+    pub waiting_commands_max: usize,
+    /// Values above this many bytes are stored once, apart from acceptor records.
+    pub max_embedded_value: usize,
+    /// Entities kept in memory; beyond it, cold ones are evicted.
+    pub entities_in_memory_max: usize,
+    /// Bytes of entity state kept in memory; beyond it, cold ones are evicted.
+    pub state_bytes_max: usize,
+    /// Entities this shard may ever hold; beyond it, a write that would make one is refused.
+    pub entities_max: usize,
+    /// Messages parked for entities that are being loaded; beyond it, they are dropped as lost.
+    pub parked_messages_max: usize,
+    /// Request ids remembered per entity, oldest forgotten first. Part of the replicated state:
+    /// must be equal on all replicas.
+    pub request_ids_max: usize,
+    /// An entity's image is logged after this many entries, if its records outweigh its state.
+    pub image_every_entries: u64,
+    /// Lazy records (chosen marks, images) reach the disk at the latest after this time.
+    pub lazy_flush_us: u64,
+    /// Bytes of values in one catch-up answer.
+    pub catch_up_bytes_max: usize,
+    /// Pause between background sweeps of each peer.
+    pub sweep_every_us: u64,
+}
+
+impl ShardConfig {
+    /// The defaults for one shard of a replica.
+    #[must_use]
+    pub fn new(acceptor: AcceptorId, replicas: u8, epoch: BootEpoch) -> Self {
+        assert!(matches!(replicas, 1 | 3 | 5), "a replica set has 3 or 5 members");
+        assert!(acceptor.0 < replicas);
+        assert!(epoch.0 > 0);
+        Self {
+            acceptor,
+            replicas,
+            core: 0,
+            core_count: 1,
+            epoch,
+            seed: u64::from(acceptor.0) << 32 | u64::from(epoch.0),
+            duel_lease_us: 20_000,
+            request_timeout_us: 5_000_000,
+            retry_us: 100_000,
+            back_off_us: 1_000,
+            lost_rounds_max: 64,
+            batch_commands_max: 1024,
+            batch_bytes_max: 256 << 10,
+            waiting_commands_max: 65_536,
+            max_embedded_value: 512,
+            entities_in_memory_max: 1 << 20,
+            state_bytes_max: 4 << 30,
+            entities_max: 1 << 24,
+            parked_messages_max: 16_384,
+            request_ids_max: 4096,
+            image_every_entries: 32,
+            lazy_flush_us: 200_000,
+            catch_up_bytes_max: 256 << 10,
+            sweep_every_us: 30_000_000,
+        }
+    }
+
+    /// How many acceptors make a majority.
+    #[must_use]
+    pub fn majority(&self) -> usize {
+        usize::from(self.replicas) / 2 + 1
+    }
+}

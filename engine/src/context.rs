@@ -1,0 +1,201 @@
+//! What all entities of a shard share: the log, the outboxes, the clock's last word.
+
+use std::collections::VecDeque;
+
+use net::peer::message::PeerMessage;
+use net::resp::value::{Protocol, Value};
+use net::peer::message::ForwardAnswer;
+use plog::log::{Log, Urgency};
+use plog::log_record::LogRecord;
+use plog::vocabulary::{AcceptorId, EntityId, Entry, Lsn, ValueId};
+
+use crate::after_sync::AfterSync;
+use crate::config::ShardConfig;
+use crate::random::Random;
+use crate::request::{Reply, Ticket};
+use crate::status::Counters;
+use crate::time::Time;
+use crate::timers::Timers;
+
+/// Most members a replica set can have.
+pub const REPLICAS_MAX: usize = 5;
+
+/// A message on its way to a peer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outgoing {
+    /// The receiving replica.
+    pub to: AcceptorId,
+    /// The receiving core; `None` means the one that owns the message's entity there.
+    pub core: Option<u16>,
+    /// The message.
+    pub message: PeerMessage,
+}
+
+/// Something an operator must hear about.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Event {
+    /// This replica's history of an entity differs from a peer's, or holds a value that cannot be
+    /// applied. The entity no longer serves here.
+    Diverged {
+        /// The entity.
+        entity: EntityId,
+        /// Where it was noticed.
+        entry: Entry,
+        /// What was wrong.
+        reason: &'static str,
+    },
+    /// An entity's records could not be read back. It abstains here.
+    Unreadable {
+        /// The entity.
+        entity: EntityId,
+    },
+}
+
+/// What waits for the log.
+#[derive(Debug)]
+pub(crate) enum Gated {
+    Message(Outgoing),
+    /// This node's own vote in one of its proposals becomes countable.
+    OwnVote(EntityId, Entry),
+}
+
+/// Where a command came from, and so where its reply goes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Origin {
+    Client(Ticket),
+    Forwarded { from: AcceptorId, forward: u64, entity: EntityId },
+}
+
+/// See the module page.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) config: ShardConfig,
+    pub(crate) now: Time,
+    pub(crate) log: Log,
+    pub(crate) random: Random,
+    pub(crate) timers: Timers,
+    pub(crate) gate: AfterSync<Gated>,
+    pub(crate) messages: VecDeque<Outgoing>,
+    pub(crate) replies: VecDeque<Reply>,
+    pub(crate) events: VecDeque<Event>,
+    pub(crate) counters: Counters,
+    /// Inbound links per acceptor that are up.
+    pub(crate) links_up: [u16; REPLICAS_MAX],
+    /// Commands held by the shard's entities, in whatever stage.
+    pub(crate) commands_held: usize,
+    /// Bytes of state held by the shard's entities.
+    pub(crate) state_bytes: usize,
+    /// No room for the log: writes are refused.
+    pub(crate) log_full: bool,
+    /// When the oldest lazy record must be flushed.
+    pub(crate) lazy_deadline: Option<Time>,
+    next_value: u64,
+    next_check: u64,
+    next_forward: u64,
+}
+
+impl Context {
+    pub(crate) fn new(config: ShardConfig, log: Log) -> Self {
+        Self {
+            config,
+            now: Time::default(),
+            log,
+            random: Random::new(config.seed),
+            timers: Timers::default(),
+            gate: AfterSync::default(),
+            messages: VecDeque::new(),
+            replies: VecDeque::new(),
+            events: VecDeque::new(),
+            counters: Counters::default(),
+            links_up: [0; REPLICAS_MAX],
+            commands_held: 0,
+            state_bytes: 0,
+            log_full: false,
+            lazy_deadline: None,
+            next_value: 0,
+            next_check: 0,
+            next_forward: 0,
+        }
+    }
+
+    pub(crate) fn me(&self) -> AcceptorId {
+        self.config.acceptor
+    }
+
+    /// The other members of the replica set.
+    pub(crate) fn peers(&self) -> impl Iterator<Item = AcceptorId> + use<> {
+        let me = self.config.acceptor;
+        (0..self.config.replicas).map(AcceptorId).filter(move |peer| *peer != me)
+    }
+
+    pub(crate) fn is_up(&self, peer: AcceptorId) -> bool {
+        self.links_up[peer.index()] > 0
+    }
+
+    /// Sends what rests on nothing that is not durable.
+    pub(crate) fn send(&mut self, to: AcceptorId, message: PeerMessage) {
+        debug_assert!(to != self.config.acceptor, "a node does not write to itself");
+        self.messages.push_back(Outgoing { to, core: None, message });
+    }
+
+    /// Sends when the log is durable up to `needs`.
+    pub(crate) fn send_after(&mut self, needs: Lsn, to: AcceptorId, message: PeerMessage) {
+        if needs <= self.log.durable() {
+            self.send(to, message);
+        } else {
+            self.gate.hold(needs, Gated::Message(Outgoing { to, core: None, message }));
+        }
+    }
+
+    /// Appends a record that something waits for.
+    pub(crate) fn append(&mut self, record: &LogRecord) -> Lsn {
+        self.log.append(record, Urgency::Now)
+    }
+
+    /// Appends a record that can be told again by the peers if it is lost.
+    pub(crate) fn append_lazily(&mut self, record: &LogRecord) -> Lsn {
+        if self.lazy_deadline.is_none() {
+            self.lazy_deadline = Some(self.now.after_us(self.config.lazy_flush_us));
+        }
+        self.log.append(record, Urgency::Lazy)
+    }
+
+    /// Answers a command and forgets it.
+    pub(crate) fn reply(&mut self, origin: Origin, value: Value) {
+        self.commands_held = self.commands_held.checked_sub(1).expect("a held command is answered");
+        self.answer(origin, value);
+    }
+
+    /// Answers something that was never held.
+    pub(crate) fn answer(&mut self, origin: Origin, value: Value) {
+        match origin {
+            Origin::Client(ticket) => self.replies.push_back(Reply { ticket, value }),
+            Origin::Forwarded { from, forward, entity } => {
+                let mut reply = Vec::new();
+                value.encode(Protocol::Resp3, &mut reply);
+                let answer = ForwardAnswer { forward, entity, reply: Some(reply) };
+                self.send(from, PeerMessage::ForwardAnswer(answer));
+            }
+        }
+    }
+
+    /// A name never given to a value before.
+    pub(crate) fn new_value_id(&mut self) -> ValueId {
+        self.next_value += 1;
+        ValueId {
+            originator: self.config.acceptor,
+            epoch: self.config.epoch,
+            counter: self.next_value,
+        }
+    }
+
+    pub(crate) fn new_check(&mut self) -> u64 {
+        self.next_check += 1;
+        self.next_check
+    }
+
+    pub(crate) fn new_forward(&mut self) -> u64 {
+        self.next_forward += 1;
+        self.next_forward
+    }
+}

@@ -1,0 +1,159 @@
+//! The acceptor: folds a peer's symmetric message into the entry's records.
+
+use std::rc::Rc;
+
+use net::peer::message::{CarriedValue, ChosenNotice, EntryMessage, PeerMessage, Request};
+use plog::entry_record::EntryRecord;
+use plog::vocabulary::{AcceptorId, Entry, ValueId};
+
+use crate::context::Context;
+use crate::entity::entry_slot::EntrySlot;
+use crate::entity::learner::Evidence;
+use crate::entity::{ENTRIES_AHEAD_MAX, Entity};
+use crate::state_machine::StateMachine;
+
+impl<M: StateMachine> Entity<M> {
+    /// The symmetric message (PaxosStore section 3.2): `from`'s record, and ours as it knows it.
+    pub(crate) fn handle_entry_message(
+        &mut self,
+        context: &mut Context,
+        from: AcceptorId,
+        message: &EntryMessage,
+    ) {
+        if self.diverged {
+            return;
+        }
+        // An entry is opened only when the one before it is known to be chosen.
+        self.note_max_chosen(message.max_chosen.max(message.entry.previous()), from);
+        if message.entry <= self.applied {
+            if !message.mine.chosen {
+                self.tell_chosen(context, from, message);
+            }
+        } else if message.entry.0 > self.applied.0 + ENTRIES_AHEAD_MAX {
+            context.counters.messages_ahead += 1;
+        } else {
+            self.fold(context, from, message);
+        }
+        self.drive(context);
+    }
+
+    /// The sender works on an entry that is settled here: "losers are told at once".
+    fn tell_chosen(&self, context: &mut Context, to: AcceptorId, message: &EntryMessage) {
+        if let Some(last) = &self.last
+            && let Some((ballot, value)) = &last.decided
+            && message.entry == self.applied
+        {
+            let requested = message.request.and_then(|request| request.value_id);
+            let held = [message.mine.value_id, requested].contains(&Some(last.value_id));
+            let notice = ChosenNotice {
+                entity: self.id,
+                entry: message.entry,
+                ballot: *ballot,
+                value_id: last.value_id,
+                chain: self.chain,
+                value: (!held).then(|| Rc::clone(value)),
+            };
+            context.send(to, PeerMessage::Chosen(notice));
+        } else {
+            self.send_newer(context, to);
+        }
+    }
+
+    fn fold(&mut self, context: &mut Context, from: AcceptorId, message: &EntryMessage) {
+        let slot = self.slots.entry(message.entry).or_default();
+        for carried in &message.values {
+            slot.add_value(carried.id, Rc::clone(&carried.bytes));
+        }
+        let requested = message.request.and_then(|request| request.value_id);
+        let named = message.mine.value_id.into_iter().chain(requested);
+        if named.into_iter().any(|id| slot.value(id).is_none()) {
+            // Its bytes were left out because this node was believed to hold them. Installing the
+            // value without them would be wrong (the seed did): the message is lost.
+            context.counters.values_unresolved += 1;
+            return;
+        }
+        let view_grew = slot.fold_view(from, &message.mine);
+        if view_grew && message.mine.prepared.acceptor == from && !message.mine.prepared.is_none()
+            || message.request.is_some()
+        {
+            self.duel_lease = Some((from, context.now));
+        }
+        if message.mine.chosen {
+            let id = message.mine.value_id.expect("validated: a chosen record names its value");
+            self.learn(context, message.entry, message.mine.accepted, id, Evidence::Told);
+            return;
+        }
+        let changed = vote(slot, context, &message.mine, message.request);
+        if changed {
+            self.last_lsn = slot.log(context, self.id, message.entry, false);
+        }
+        if slot.local().is_newer_than(&message.yours) {
+            let answer = answer(slot, from, message, self.max_chosen);
+            context.send_after(slot.lsn(), from, PeerMessage::Entry(answer));
+        }
+        if view_grew {
+            self.count_votes(context, message.entry);
+        }
+    }
+}
+
+/// Raises the promise first, then accepts; equality counts. Whether the own record changed.
+fn vote(
+    slot: &mut EntrySlot,
+    context: &Context,
+    theirs: &EntryRecord,
+    request: Option<Request>,
+) -> bool {
+    let durable = context.log.durable();
+    let asked = request.map_or(theirs.promised, |request| request.ballot.max(theirs.promised));
+    let mut changed = slot.promise(asked, durable);
+    // A record relayed by a third node is as good as the proposer's own request.
+    if let Some(id) = theirs.value_id {
+        changed |= slot.accept(theirs.accepted, id, durable);
+    }
+    if let Some(request) = request
+        && let Some(id) = request.value_id
+    {
+        changed |= slot.accept(request.ballot, id, durable);
+    }
+    changed
+}
+
+fn answer(
+    slot: &EntrySlot,
+    to: AcceptorId,
+    message: &EntryMessage,
+    max_chosen: Entry,
+) -> EntryMessage {
+    let mine = *slot.local();
+    // What the message itself names, its sender holds; so it is not sent back. Earlier messages
+    // prove nothing: the peer may have restarted and forgotten what was not durable.
+    let requested = message.request.and_then(|request| request.value_id);
+    let held = mine.value_id.is_some_and(|id| requested == Some(id));
+    EntryMessage {
+        entity: message.entity,
+        entry: message.entry,
+        mine,
+        yours: *slot.view(to),
+        request: None,
+        values: if held { Vec::new() } else { carried(slot, to, [mine.value_id, None]) },
+        max_chosen,
+    }
+}
+
+/// The bytes of the named values, but for those `to` durably holds.
+pub(super) fn carried(
+    slot: &EntrySlot,
+    to: AcceptorId,
+    named: [Option<ValueId>; 2],
+) -> Vec<CarriedValue> {
+    let mut values: Vec<CarriedValue> = Vec::new();
+    for id in named.into_iter().flatten() {
+        if slot.view(to).value_id == Some(id) || values.iter().any(|value| value.id == id) {
+            continue;
+        }
+        let bytes = slot.value(id).expect("a named value has its bytes");
+        values.push(CarriedValue { id, bytes: Rc::clone(bytes) });
+    }
+    values
+}

@@ -1,0 +1,132 @@
+//! Catching up: chosen entries this node misses are asked for by range, from the peer that showed
+//! them first, then from the others.
+
+use std::rc::Rc;
+
+use net::peer::message::{CatchUpAnswer, CatchUpRequest, EntityImage, PeerMessage};
+use plog::vocabulary::{AcceptorId, Entry};
+
+use crate::context::Context;
+use crate::entity::learner::Evidence;
+use crate::entity::{ENTRIES_AHEAD_MAX, Entity};
+use crate::state_machine::StateMachine;
+use crate::time::Time;
+
+/// A request under way.
+#[derive(Debug)]
+pub(crate) struct CatchUpRound {
+    asked: AcceptorId,
+    pub(crate) sent_at: Time,
+}
+
+impl<M: StateMachine> Entity<M> {
+    /// Whether every peer was asked and none brought anything.
+    pub(super) fn is_catch_up_fruitless(&self, context: &Context) -> bool {
+        self.catch_up.is_none() && self.fruitless >= 2 * u32::from(context.config.replicas)
+    }
+
+    pub(super) fn start_catch_up(&mut self, context: &mut Context) {
+        if self.catch_up.is_some() {
+            return;
+        }
+        let Some(asked) = self.next_to_ask(context) else {
+            // Nobody is connected; a link coming up or a message from a peer starts it again.
+            self.catch_up = Some(CatchUpRound { asked: context.me(), sent_at: context.now });
+            self.wake_by(context, context.now.after_us(context.config.retry_us));
+            return;
+        };
+        self.catch_up = Some(CatchUpRound { asked, sent_at: context.now });
+        context.counters.catch_ups += 1;
+        let first = self.applied.next();
+        // While the fate of an own value is open, ask for that entry alone: an image that jumps
+        // over it would not tell.
+        let last = match &self.proposal {
+            Some(proposal) if proposal.own.is_some() => first,
+            _ => self.max_chosen.min(Entry(self.applied.0 + ENTRIES_AHEAD_MAX)),
+        };
+        let request = CatchUpRequest { entity: self.id, first, last };
+        context.send(asked, PeerMessage::CatchUp(request));
+        self.wake_by(context, context.now.after_us(context.config.retry_us));
+    }
+
+    /// The peer that showed the newest entry first, then all in turn.
+    fn next_to_ask(&self, context: &Context) -> Option<AcceptorId> {
+        let replicas = context.config.replicas;
+        let start = self.active_peer.unwrap_or(context.me());
+        let turn = u8::try_from(self.fruitless % u32::from(replicas)).expect("below the replicas");
+        (0..replicas)
+            .map(|offset| AcceptorId((start.0 + turn + offset) % replicas))
+            .find(|peer| *peer != context.me() && context.is_up(*peer))
+    }
+
+    pub(super) fn retry_catch_up(&mut self, context: &mut Context) {
+        let Some(round) = &self.catch_up else { return };
+        if context.now < round.sent_at.after_us(context.config.retry_us) {
+            return;
+        }
+        if round.asked != context.me() {
+            context.counters.retries += 1;
+        }
+        self.fruitless = self.fruitless.saturating_add(1);
+        self.catch_up = None;
+    }
+
+    /// Chosen entries from a peer.
+    pub(crate) fn handle_catch_up_answer(
+        &mut self,
+        context: &mut Context,
+        from: AcceptorId,
+        answer: &CatchUpAnswer,
+    ) {
+        if self.diverged {
+            return;
+        }
+        self.note_max_chosen(answer.max_chosen, from);
+        let before = self.applied;
+        for chosen in &answer.entries {
+            let entry = chosen.entry;
+            if entry <= self.applied || entry.0 > self.applied.0 + ENTRIES_AHEAD_MAX {
+                continue;
+            }
+            let slot = self.slots.entry(entry).or_default();
+            slot.add_value(chosen.value.id, Rc::clone(&chosen.value.bytes));
+            context.counters.catch_up_entries += 1;
+            self.learn(context, entry, chosen.ballot, chosen.value.id, Evidence::Told);
+        }
+        self.end_catch_up(from, before);
+        self.drive(context);
+    }
+
+    fn end_catch_up(&mut self, from: AcceptorId, before: Entry) {
+        let was_asked = self.catch_up.as_ref().is_some_and(|round| round.asked == from);
+        if self.applied > before {
+            self.fruitless = 0;
+            self.catch_up = None;
+        } else if was_asked {
+            self.fruitless = self.fruitless.saturating_add(1);
+            self.catch_up = None;
+        }
+    }
+
+    /// A whole entity from a peer that no longer holds the entries, or for which this is less.
+    pub(crate) fn handle_image(
+        &mut self,
+        context: &mut Context,
+        from: AcceptorId,
+        image: &EntityImage,
+    ) {
+        if self.diverged {
+            return;
+        }
+        self.note_max_chosen(image.max_chosen.max(image.applied), from);
+        let before = self.applied;
+        if image.applied > self.applied && self.install_image(context, image) {
+            context.counters.images_installed += 1;
+            self.log_image(context);
+            self.abandon_proposal(context);
+            while self.apply_next(context, false) {}
+        }
+        self.end_catch_up(from, before);
+        self.drive(context);
+    }
+}

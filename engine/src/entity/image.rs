@@ -1,0 +1,114 @@
+//! An entity as one piece: what is logged now and then so that loading it needs few records, and
+//! what is sent to a replica that is far behind.
+//!
+//! ```text
+//! format u8 = 1
+//! request ids    see request_ids
+//! state          the state machine's own encoding, to the end
+//! ```
+
+use std::rc::Rc;
+
+use net::peer::message::EntityImage;
+use plog::log_record::LogRecord;
+use plog::vocabulary::{Entry, ValueId};
+
+use crate::context::Context;
+use crate::entity::{Entity, LastChosen};
+use crate::request_ids::RequestIds;
+use crate::state_machine::{InvalidState, StateMachine};
+
+const FORMAT: u8 = 1;
+
+impl<M: StateMachine> Entity<M> {
+    pub(super) fn encode_image(&self) -> Rc<[u8]> {
+        let mut bytes = vec![FORMAT];
+        self.request_ids.encode(&mut bytes);
+        self.state.encode(&mut bytes);
+        bytes.into()
+    }
+
+    /// This entity for a peer.
+    pub(crate) fn image(&self) -> EntityImage {
+        EntityImage {
+            entity: self.id,
+            applied: self.applied,
+            chain: self.chain,
+            last_value_id: self.last.as_ref().map(|last| last.value_id),
+            state: self.encode_image(),
+            max_chosen: self.max_chosen,
+        }
+    }
+
+    /// Approximate size of [`Entity::image`].
+    pub(crate) fn image_bytes(&self) -> usize {
+        self.accounted_bytes
+    }
+
+    /// Takes over a peer's state. False when the image cannot be read.
+    pub(super) fn install_image(&mut self, context: &mut Context, image: &EntityImage) -> bool {
+        assert!(image.applied > self.applied, "an image never takes a replica back");
+        self.restore_image(context, image.applied, image.chain, image.last_value_id, &image.state)
+            .is_ok()
+    }
+
+    /// Replaces the state by an encoded one.
+    ///
+    /// # Errors
+    ///
+    /// When the bytes are not an image; nothing was changed then.
+    pub(super) fn restore_image(
+        &mut self,
+        context: &mut Context,
+        applied: Entry,
+        chain: u32,
+        last: Option<ValueId>,
+        bytes: &[u8],
+    ) -> Result<(), InvalidState> {
+        let length = bytes.len();
+        let malformed = |offset| InvalidState { what: "entity image", offset, length };
+        let (&format, rest) = bytes.split_first().ok_or(malformed(0))?;
+        if format != FORMAT {
+            return Err(malformed(0));
+        }
+        let (request_ids, used) = RequestIds::decode(rest)?;
+        let state = M::decode(&rest[used..])?;
+        self.request_ids = request_ids;
+        self.state = state;
+        self.applied = applied;
+        self.max_chosen = self.max_chosen.max(applied);
+        self.chain = chain;
+        self.last = last.map(|value_id| LastChosen { value_id, decided: None });
+        // Entries at or below it are chosen, whatever was held of them: they are no longer voted
+        // on here, and never again called empty.
+        self.slots.retain(|entry, _| *entry > applied);
+        self.image_at = applied;
+        self.bytes_since_image = 0;
+        self.account(context);
+        Ok(())
+    }
+
+    /// Logs an image when the records since the last one outweigh it.
+    pub(super) fn log_image_if_due(&mut self, context: &mut Context) {
+        let entries = self.applied.0 - self.image_at.0;
+        if entries >= context.config.image_every_entries
+            && self.bytes_since_image >= 2 * self.accounted_bytes
+        {
+            self.log_image(context);
+        }
+    }
+
+    pub(super) fn log_image(&mut self, context: &mut Context) {
+        context.counters.images_logged += 1;
+        let record = LogRecord::Image {
+            entity: self.id,
+            applied: self.applied,
+            chain: self.chain,
+            last_value_id: self.last.as_ref().map(|last| last.value_id),
+            state: self.encode_image(),
+        };
+        self.last_lsn = context.append_lazily(&record);
+        self.image_at = self.applied;
+        self.bytes_since_image = 0;
+    }
+}

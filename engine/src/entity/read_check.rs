@@ -1,0 +1,160 @@
+//! Linearizable reads without a disk write: "is the next entry empty at a majority?"
+//!
+//! If a majority, this node included, says after the read began that nothing was ever accepted
+//! beyond `applied`, then nothing beyond it was chosen before the read began, and the state here is
+//! current (PaxosStore section 3.4; Certain's check-empty).
+
+use net::peer::message::{PeerMessage, ReadAnswer, ReadCheck, ReadOutcome};
+use plog::vocabulary::{AcceptorId, Entry};
+
+use crate::context::Context;
+use crate::entity::{Entity, Waiting};
+use crate::state_machine::StateMachine;
+use crate::time::Time;
+
+/// A check under way. Reads that arrive meanwhile wait for the next one, which serves them all.
+#[derive(Debug)]
+pub(crate) struct ReadRound {
+    check: u64,
+    entry: Entry,
+    /// Who said "empty", one bit each, this node included.
+    empty: u8,
+    pub(crate) sent_at: Time,
+    pub(crate) reads: Vec<Waiting>,
+}
+
+impl<M: StateMachine> Entity<M> {
+    pub(super) fn start_read_round(&mut self, context: &mut Context, reads: Vec<Waiting>) {
+        assert!(self.read_round.is_none() && self.proposal.is_none());
+        let entry = self.applied.next();
+        assert!(self.slots.get(&entry).is_none_or(|slot| slot.local().is_empty()));
+        context.counters.read_checks += 1;
+        let check = context.new_check();
+        let me = 1 << context.me().0;
+        self.read_round =
+            Some(ReadRound { check, entry, empty: me, sent_at: context.now, reads });
+        // A majority needs only some of the peers; the others are asked after silence.
+        let needed = context.config.majority() - 1;
+        let replicas = context.config.replicas;
+        let first = u8::try_from(check % u64::from(replicas)).expect("below the replica count");
+        let mut asked = 0;
+        for offset in 0..replicas {
+            let peer = AcceptorId((first + offset) % replicas);
+            if asked < needed && peer != context.me() && context.is_up(peer) {
+                self.send_read_check(context, peer);
+                asked += 1;
+            }
+        }
+        if needed == 0 {
+            self.finish_read_round_if_current(context);
+        } else {
+            self.wake_by(context, context.now.after_us(context.config.retry_us));
+        }
+    }
+
+    fn send_read_check(&self, context: &mut Context, peer: AcceptorId) {
+        let Some(round) = &self.read_round else { return };
+        let check = ReadCheck { entity: self.id, entry: round.entry, check: round.check };
+        context.send(peer, PeerMessage::ReadCheck(check));
+    }
+
+    pub(super) fn retry_read_round(&mut self, context: &mut Context) {
+        let Some(round) = &mut self.read_round else { return };
+        if context.now < round.sent_at.after_us(context.config.retry_us) {
+            return;
+        }
+        round.sent_at = context.now;
+        context.counters.retries += 1;
+        for peer in context.peers() {
+            self.send_read_check(context, peer);
+        }
+    }
+
+    /// A peer reads: is the entry empty here, in memory and so on disk?
+    pub(crate) fn handle_read_check(
+        &mut self,
+        context: &mut Context,
+        from: AcceptorId,
+        check: ReadCheck,
+    ) {
+        if self.diverged {
+            return;
+        }
+        // The reader knows everything below to be chosen.
+        self.note_max_chosen(check.entry.previous(), from);
+        let outcome = if check.entry <= self.max_chosen {
+            ReadOutcome::Newer
+        } else if self.slots.get(&check.entry).is_some_and(|slot| !slot.local().is_empty()) {
+            ReadOutcome::Started
+        } else {
+            ReadOutcome::Empty
+        };
+        let answer = ReadAnswer {
+            entity: self.id,
+            entry: check.entry,
+            check: check.check,
+            outcome,
+            max_chosen: self.max_chosen,
+            applied: self.applied,
+            chain: self.chain,
+        };
+        context.send(from, PeerMessage::ReadAnswer(answer));
+        self.drive(context);
+    }
+
+    /// A peer's answer.
+    pub(crate) fn handle_read_answer(
+        &mut self,
+        context: &mut Context,
+        from: AcceptorId,
+        answer: ReadAnswer,
+    ) {
+        self.note_max_chosen(answer.max_chosen, from);
+        self.check_chain(context, answer.applied, answer.chain);
+        let is_current = |round: &&mut ReadRound| {
+            round.check == answer.check && round.entry == answer.entry
+        };
+        if let Some(round) = self.read_round.as_mut().filter(is_current) {
+            match answer.outcome {
+                ReadOutcome::Empty => {
+                    round.empty |= 1 << from.0;
+                    self.finish_read_round_if_current(context);
+                }
+                ReadOutcome::Started => {
+                    self.must_finish = Some(answer.entry);
+                    self.fail_read_round(context);
+                }
+                ReadOutcome::Newer => self.fail_read_round(context),
+            }
+        }
+        self.drive(context);
+    }
+
+    fn fail_read_round(&mut self, context: &mut Context) {
+        if let Some(round) = self.read_round.take() {
+            context.counters.read_checks_failed += 1;
+            self.put_back(round.reads);
+        }
+    }
+
+    fn finish_read_round_if_current(&mut self, context: &mut Context) {
+        let majority = context.config.majority();
+        let done = |round: &mut ReadRound| round.empty.count_ones() as usize >= majority;
+        let Some(round) = self.read_round.take_if(done) else { return };
+        assert!(round.entry <= self.applied.next(), "a reader never goes back");
+        // The state may have moved on since: newer is as good. But a command that would change
+        // something by now has to be proposed.
+        let mut again = Vec::new();
+        for read in round.reads {
+            let mut overlay = M::Overlay::default();
+            let reply = self.state.evaluate(&mut overlay, &read.arguments);
+            if M::has_effects(&overlay) {
+                again.push(read);
+            } else {
+                context.counters.reads += 1;
+                context.reply(read.origin, reply);
+            }
+        }
+        self.put_back(again);
+    }
+}

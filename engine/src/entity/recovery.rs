@@ -1,0 +1,106 @@
+//! Rebuilding an entity from its log records: all of them in order at start, or those of a load
+//! plan when a cold entity is touched.
+
+use std::rc::Rc;
+
+use plog::assemble::LoadedEntity;
+use plog::log_record::{LogRecord, LoggedValue};
+use plog::vocabulary::Entry;
+
+use crate::context::Context;
+use crate::entity::{Entity, LastChosen};
+use crate::state_machine::StateMachine;
+
+impl<M: StateMachine> Entity<M> {
+    /// The next record of this entity, in LSN order, while the node starts.
+    pub(crate) fn recover_record(&mut self, context: &mut Context, record: &LogRecord) {
+        let entry = record.entry();
+        match record {
+            LogRecord::Image { applied, chain, last_value_id, state, .. } => {
+                if *applied > self.applied {
+                    let restored =
+                        self.restore_image(context, *applied, *chain, *last_value_id, state);
+                    if restored.is_err() {
+                        self.diverge(context, *applied, "the logged image cannot be read");
+                    }
+                } else if *applied == self.applied {
+                    self.image_at = *applied;
+                    self.bytes_since_image = 0;
+                }
+            }
+            _ if entry <= self.applied => {
+                if let LogRecord::Chosen { chain, .. } = record {
+                    self.check_chain(context, entry, *chain);
+                }
+            }
+            LogRecord::Entry { record, value, .. } => {
+                let slot = self.slots.entry(entry).or_default();
+                if let (LoggedValue::Inline(bytes), Some(id)) = (value, record.value_id) {
+                    slot.restore_value(id, Rc::clone(bytes));
+                }
+                let known = record.value_id.is_none_or(|id| slot.value(id).is_some());
+                if known {
+                    slot.restore_record(*record);
+                } else {
+                    self.diverge(context, entry, "a logged record's value is missing");
+                }
+            }
+            LogRecord::Value { value_id, bytes, .. } => {
+                let slot = self.slots.entry(entry).or_default();
+                slot.restore_value(*value_id, Rc::clone(bytes));
+            }
+            LogRecord::Chosen { ballot, value_id, chain, .. } => {
+                let slot = self.slots.entry(entry).or_default();
+                if slot.restore_chosen(*ballot, *value_id) {
+                    self.apply_recovered(context);
+                    self.check_chain(context, entry, *chain);
+                }
+                self.max_chosen = self.max_chosen.max(entry);
+            }
+        }
+        self.apply_recovered(context);
+    }
+
+    /// Everything a load plan named was read.
+    pub(crate) fn restore(&mut self, context: &mut Context, loaded: &LoadedEntity) {
+        if let Some(image) = &loaded.image {
+            let (applied, chain) = (image.applied, image.chain);
+            let last = image.last_value_id;
+            if self.restore_image(context, applied, chain, last, &image.state).is_err() {
+                self.diverge(context, applied, "the logged image cannot be read");
+                return;
+            }
+        }
+        for held in &loaded.entries {
+            let slot = self.slots.entry(held.entry).or_default();
+            if let (Some(id), Some(bytes)) = (held.record.value_id, &held.value) {
+                slot.restore_value(id, Rc::clone(bytes));
+            } else if held.record.value_id.is_some() {
+                self.diverge(context, held.entry, "a logged record's value is missing");
+                return;
+            }
+            slot.restore_record(held.record);
+            self.apply_recovered(context);
+            if let Some(chain) = held.chain {
+                self.check_chain(context, held.entry, chain);
+            }
+        }
+        self.max_chosen = self.max_chosen.max(self.applied);
+    }
+
+    fn apply_recovered(&mut self, context: &mut Context) {
+        loop {
+            let entry: Entry = self.applied.next();
+            if self.diverged || !self.slots.get(&entry).is_some_and(|slot| slot.local().chosen) {
+                return;
+            }
+            let slot = self.slots.remove(&entry).expect("just seen");
+            let record = slot.local();
+            let id = record.value_id.expect("a chosen record names its value");
+            let value = Rc::clone(slot.value(id).expect("restored with its bytes"));
+            if self.apply_value(context, entry, id, record.accepted, &value) {
+                self.last = Some(LastChosen { value_id: id, decided: Some((record.accepted, value)) });
+            }
+        }
+    }
+}

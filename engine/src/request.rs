@@ -1,0 +1,53 @@
+//! What a client asks of one entity, and how its answer finds the way back.
+
+use net::resp::arguments::Arguments;
+use net::resp::value::Value;
+
+/// Names a request to the world that asked: opaque to the engine, handed back with the reply.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Ticket {
+    /// The core whose client asks.
+    pub core: u16,
+    /// The client's connection on that core.
+    pub connection: u64,
+    /// Position of the request in that connection's stream.
+    pub sequence: u64,
+}
+
+/// One request for one entity.
+#[derive(Clone, Debug, PartialEq)]
+pub enum EntityRequest {
+    /// A command of the state machine, read or write.
+    Command(Command),
+    /// `CERTUS ENTITY`: this replica's cursors and records of the entity.
+    Inspect,
+}
+
+/// A command of the state machine.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Command {
+    /// Name and arguments, as the client sent them; already checked for arity by the session.
+    pub arguments: Arguments,
+    /// Apply at most once under this id (`CERTUS ONCE`), 1 to 64 bytes.
+    pub request_id: Option<Box<[u8]>>,
+    /// How current the state must be if the command turns out to change nothing.
+    pub freshness: Freshness,
+}
+
+/// How current a read must be.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Freshness {
+    /// Sees everything acknowledged before the read began, on any replica.
+    Linearizable,
+    /// This replica's state as it is (`READONLY`); possibly stale.
+    Local,
+}
+
+/// A reply on its way to the client that holds `ticket`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reply {
+    /// Whose reply.
+    pub ticket: Ticket,
+    /// What to say.
+    pub value: Value,
+}

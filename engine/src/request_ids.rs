@@ -1,0 +1,151 @@
+//! The request ids an entity has applied, so that a retried command takes effect once
+//! ("uuids" in Certain).
+//!
+//! Part of the replicated state: filled in the order of application and forgetting the oldest
+//! beyond a limit, so that every replica knows the same ids at the same entry.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+
+use crate::state_machine::InvalidState;
+
+/// Ids with the replies they were given, oldest first.
+#[derive(Clone, Debug, Default)]
+pub struct RequestIds {
+    order: VecDeque<Rc<[u8]>>,
+    replies: BTreeMap<Rc<[u8]>, Box<[u8]>>,
+    bytes: usize,
+}
+
+/// Ids and replies beyond this many bytes are forgotten, oldest first. Part of the replicated
+/// behaviour: changing it needs a new format.
+const BYTES_MAX: usize = 1 << 20;
+
+/// What the two tables need for one id, beside its own bytes.
+const OVERHEAD_BYTES: usize = 96;
+
+impl RequestIds {
+    /// The encoded reply given to `id`, if it was applied.
+    #[must_use]
+    pub fn reply_to(&self, id: &[u8]) -> Option<&[u8]> {
+        self.replies.get(id).map(|reply| &**reply)
+    }
+
+    /// Remembers `id`; forgets the oldest beyond `limit`. Returns false, and changes nothing, when
+    /// the id was known.
+    #[must_use]
+    pub fn remember(&mut self, id: &[u8], reply: &[u8], limit: usize) -> bool {
+        if self.replies.contains_key(id) {
+            return false;
+        }
+        let id: Rc<[u8]> = Rc::from(id);
+        self.bytes += 2 * id.len() + reply.len() + OVERHEAD_BYTES;
+        self.order.push_back(Rc::clone(&id));
+        self.replies.insert(id, reply.into());
+        while self.order.len() > limit || self.bytes > BYTES_MAX && self.order.len() > 1 {
+            let oldest = self.order.pop_front().expect("longer than the limit");
+            let reply = self.replies.remove(&oldest).expect("both tables hold the same ids");
+            self.bytes -= 2 * oldest.len() + reply.len() + OVERHEAD_BYTES;
+        }
+        assert_eq!(self.order.len(), self.replies.len());
+        true
+    }
+
+    /// Approximate memory used, in bytes.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Number of ids held.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.order.len()
+    }
+
+    /// Whether no id is held.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+
+    /// Appends count u32, then per id oldest first: id length u8, id, reply length u32, reply.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let count = u32::try_from(self.order.len()).expect("bounded by configuration");
+        out.extend_from_slice(&count.to_le_bytes());
+        for id in &self.order {
+            let reply = &self.replies[id];
+            out.push(u8::try_from(id.len()).expect("request ids are at most 64 bytes"));
+            out.extend_from_slice(id);
+            let length = u32::try_from(reply.len()).expect("replies are bounded by values");
+            out.extend_from_slice(&length.to_le_bytes());
+            out.extend_from_slice(reply);
+        }
+    }
+
+    /// Reads what [`RequestIds::encode`] wrote, and returns how many bytes it used.
+    ///
+    /// # Errors
+    ///
+    /// When the bytes are cut short or name an id twice.
+    pub fn decode(bytes: &[u8]) -> Result<(Self, usize), InvalidState> {
+        let mut ids = Self::default();
+        let mut rest = bytes;
+        let at = |rest: &[u8]| InvalidState {
+            what: "request ids",
+            offset: bytes.len() - rest.len(),
+            length: bytes.len(),
+        };
+        let (count, after) = rest.split_first_chunk::<4>().ok_or_else(|| at(rest))?;
+        rest = after;
+        for _ in 0..u32::from_le_bytes(*count) {
+            let (&length, after) = rest.split_first().ok_or_else(|| at(rest))?;
+            let (id, after) =
+                after.split_at_checked(usize::from(length)).ok_or_else(|| at(rest))?;
+            let (length, after) = after.split_first_chunk::<4>().ok_or_else(|| at(rest))?;
+            let length = usize::try_from(u32::from_le_bytes(*length)).map_err(|_| at(rest))?;
+            let (reply, after) = after.split_at_checked(length).ok_or_else(|| at(rest))?;
+            if !ids.remember(id, reply, usize::MAX) {
+                return Err(at(rest));
+            }
+            rest = after;
+        }
+        Ok((ids, bytes.len() - rest.len()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RequestIds;
+
+    #[test]
+    fn the_oldest_is_forgotten_first_and_a_known_id_changes_nothing() {
+        let mut ids = RequestIds::default();
+        assert!(ids.remember(b"a", b":1", 2));
+        assert!(ids.remember(b"b", b":2", 2));
+        assert!(!ids.remember(b"a", b":9", 2));
+        assert_eq!(ids.reply_to(b"a"), Some(&b":1"[..]));
+        assert!(ids.remember(b"c", b":3", 2));
+        assert_eq!(ids.reply_to(b"a"), None);
+        assert_eq!(ids.reply_to(b"b"), Some(&b":2"[..]));
+    }
+
+    #[test]
+    fn an_encoding_reads_back_and_a_cut_one_is_refused() {
+        let mut ids = RequestIds::default();
+        for id in [&b"x"[..], b"yy", b"zzz"] {
+            assert!(ids.remember(id, b"+OK\r\n", 10));
+        }
+        let mut bytes = Vec::new();
+        ids.encode(&mut bytes);
+        let (back, used) = RequestIds::decode(&bytes).unwrap();
+        assert_eq!(used, bytes.len());
+        let mut again = Vec::new();
+        back.encode(&mut again);
+        assert_eq!(bytes, again);
+        assert_eq!(back.memory_bytes(), ids.memory_bytes());
+        for end in 0..bytes.len() {
+            assert!(RequestIds::decode(&bytes[..end]).is_err());
+        }
+    }
+}

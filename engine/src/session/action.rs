@@ -1,0 +1,38 @@
+//! What is to be done for a client's command.
+
+use net::resp::value::Value;
+use plog::vocabulary::EntityId;
+
+use crate::request::EntityRequest;
+
+/// What [`Session::handle`](super::Session::handle) asks its driver to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Send the reply.
+    Reply(Value),
+    /// Send the reply, then close the connection.
+    ReplyAndClose(Value),
+    /// Hand the request to the shard that owns the entity, and send its reply.
+    Entity {
+        /// Whom it concerns.
+        entity: EntityId,
+        /// What is asked.
+        request: EntityRequest,
+    },
+    /// Gather what is asked from all cores, and send it.
+    Node(NodeQuery),
+}
+
+/// A question that concerns all cores of the node.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum NodeQuery {
+    /// `DBSIZE`: answered by [`render_dbsize`](super::render_dbsize).
+    DbSize,
+    /// `INFO`: answered by [`render_info`](super::render_info).
+    Info {
+        /// Names of known sections, `default`, `all` or `everything`, in lower case and each once.
+        sections: Vec<String>,
+    },
+    /// `CERTUS STATUS`: answered with a document in JSON.
+    Status,
+}

@@ -1,0 +1,145 @@
+//! Cold entities come back from the log when they are touched; what arrives meanwhile is parked.
+
+use plog::index::LoadPlan;
+use plog::location::read_back;
+use plog::log_record::LogRecord;
+use plog::vocabulary::{AcceptorId, EntityId, Entry};
+
+use net::peer::message::{CatchUpRequest, PeerMessage};
+
+use crate::context::{Event, Origin};
+use crate::entity::Entity;
+use crate::errors;
+use crate::request::EntityRequest;
+use crate::shard::log_reads::{Purpose, ReadFailed, ReadId};
+use crate::shard::{PeerCore, Shard};
+use crate::state_machine::StateMachine;
+use crate::time::Time;
+
+/// An entity on its way from the log.
+#[derive(Debug)]
+pub(crate) struct Loading {
+    plan: LoadPlan,
+    /// The image first, then the records, as they come in.
+    records: Vec<Option<LogRecord>>,
+    missing: usize,
+    parked: Vec<Parked>,
+}
+
+/// What waits for an entity.
+#[derive(Debug)]
+pub(crate) enum Parked {
+    Request(Origin, EntityRequest),
+    Message(PeerCore, PeerMessage),
+    CatchUp(PeerCore, CatchUpRequest),
+    Behind(AcceptorId, Entry),
+}
+
+impl<M: StateMachine> Shard<M> {
+    /// Starts loading an indexed entity. False when there is nothing to read: then it is in memory,
+    /// and new.
+    pub(super) fn load(&mut self, id: EntityId) -> bool {
+        let plan = self.context.log.index().load_plan(id);
+        let locations: Vec<_> = plan.image.iter().chain(&plan.records).copied().collect();
+        let missing = locations.len();
+        if missing == 0 {
+            // Only bytes of a value whose acceptor record never reached the disk.
+            self.entities.insert(Entity::new(id));
+            return false;
+        }
+        let records = locations.iter().map(|_| None).collect();
+        self.context.counters.loads += 1;
+        self.loading.insert(id, Loading { plan, records, missing, parked: Vec::new() });
+        for (position, location) in locations.into_iter().enumerate() {
+            self.log_reads.start(Purpose::Load(id, position), location);
+        }
+        true
+    }
+
+    pub(super) fn park_request(&mut self, origin: Origin, id: EntityId, request: EntityRequest) {
+        // Commands are bounded as such; parked ones are not held yet, so count them here.
+        if self.parked >= self.context.config.waiting_commands_max {
+            self.context.counters.busy += 1;
+            self.context.answer(origin, errors::busy());
+            return;
+        }
+        self.park(id, Parked::Request(origin, request));
+    }
+
+    pub(super) fn park_message(&mut self, id: EntityId, from: PeerCore, message: PeerMessage) {
+        if self.parked >= self.context.config.parked_messages_max {
+            self.context.counters.messages_refused += 1;
+            return;
+        }
+        self.park(id, Parked::Message(from, message));
+    }
+
+    pub(super) fn park(&mut self, id: EntityId, parked: Parked) {
+        let loading = self.loading.get_mut(&id).expect("parked for an entity being loaded");
+        loading.parked.push(parked);
+        self.parked += 1;
+    }
+
+    /// The bytes of a read's `location.blocks()` arrived, or could not be had.
+    pub fn handle_read(&mut self, now: Time, read: ReadId, blocks: Result<&[u8], ReadFailed>) {
+        self.context.now = now;
+        let Some((purpose, location)) = self.log_reads.finish(read) else { return };
+        let record = match blocks {
+            Ok(blocks) => read_back(location, blocks).ok(),
+            Err(ReadFailed) => None,
+        };
+        match purpose {
+            Purpose::Load(id, position) => self.handle_loaded(id, position, record),
+            Purpose::CatchUp(job, position) => self.handle_served(job, position, record),
+        }
+    }
+
+    fn handle_loaded(&mut self, id: EntityId, position: usize, record: Option<LogRecord>) {
+        let Some(loading) = self.loading.get_mut(&id) else { return };
+        let Some(record) = record.filter(|record| record.entity() == id) else {
+            self.give_up(id);
+            return;
+        };
+        loading.records[position] = Some(record);
+        loading.missing -= 1;
+        if loading.missing > 0 {
+            return;
+        }
+        let loading = self.loading.remove(&id).expect("just seen");
+        let mut assembler = loading.plan.assembler();
+        for record in loading.records.into_iter().flatten() {
+            if assembler.push(record).is_err() {
+                unreachable!("records of other entities were refused above");
+            }
+        }
+        let loaded = assembler.finish();
+        self.evict();
+        let mut entity = Entity::new(id);
+        entity.restore(&mut self.context, &loaded);
+        let counted = self.context.log.index().get(id).map_or(0, |known| u64::from(known.keys()));
+        self.keys = self.keys - counted.min(self.keys) + u64::from(entity.key_count());
+        self.entities.insert(entity);
+        self.parked -= loading.parked.len();
+        for parked in loading.parked {
+            match parked {
+                Parked::Request(origin, request) => self.request(origin, id, request),
+                Parked::Message(from, message) => self.message(from, message),
+                Parked::CatchUp(from, request) => self.serve_catch_up(from, request),
+                Parked::Behind(from, entry) => self.note_behind(id, entry, from),
+            }
+        }
+    }
+
+    /// A record cannot be read: acknowledged promises may be lost, so the entity abstains here.
+    fn give_up(&mut self, id: EntityId) {
+        let loading = self.loading.remove(&id).expect("called for an entity being loaded");
+        self.unreadable.insert(id);
+        self.context.events.push_back(Event::Unreadable { entity: id });
+        self.parked -= loading.parked.len();
+        for parked in loading.parked {
+            if let Parked::Request(origin, _) = parked {
+                self.context.answer(origin, errors::unreadable());
+            }
+        }
+    }
+}

@@ -1,0 +1,571 @@
+//! One core's share of the entities.
+//!
+//! The shard is driven from outside, and decides everything inside. Four kinds of methods:
+//! *getters*; `handle_*` for what happened, with the time as an argument; and `poll_*` for what to do
+//! next. One turn of a driver:
+//!
+//! 1. call `handle_*` for everything that arrived;
+//! 2. [`Shard::poll_write`]: start the log write it returns, one at a time; report it with
+//!    [`Shard::handle_written`] when it is durable;
+//! 3. [`Shard::poll_read`] until `None`: read these places of the log, report each with
+//!    [`Shard::handle_read`];
+//! 4. [`Shard::poll_message`] and [`Shard::poll_reply`] until `None`: send them. All they rest on is
+//!    durable already;
+//! 5. sleep until something happens or [`Shard::poll_timeout`], then [`Shard::handle_tick`].
+//!
+//! A failed write or sync is not an event the protocol carries on after: the driver stops.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use net::peer::message::{PeerMessage, ReadAnswer, ReadOutcome};
+use plog::block::AlignedBuffer;
+use plog::index::Index;
+use plog::location::Location;
+use plog::log::{Log, SegmentWrite};
+use plog::log_config::LogConfig;
+use plog::log_record::LogRecord;
+use plog::recovery::RecoveredTail;
+use plog::segment::SpareId;
+use plog::summary::RecordSummary;
+use plog::vocabulary::{AcceptorId, EntityId, Entry, Lsn};
+
+use crate::config::ShardConfig;
+use crate::context::{Context, Event, Gated, Origin, Outgoing};
+use crate::entity::Entity;
+use crate::errors;
+use crate::request::{EntityRequest, Reply, Ticket};
+use crate::shard::entity_table::EntityTable;
+use crate::shard::loading::Loading;
+use crate::shard::log_reads::LogReads;
+use crate::shard::serving::CatchUpJob;
+use crate::shard::sweep::Sweeps;
+use crate::state_machine::StateMachine;
+use crate::state_machine::strings::Strings;
+use crate::status::ShardStatus;
+use crate::time::Time;
+
+pub use crate::shard::log_reads::{PLogRead, ReadFailed, ReadId};
+
+mod entity_table;
+mod loading;
+mod log_reads;
+mod serving;
+mod sweep;
+
+/// The shard of the default state machine.
+pub type StringShard = Shard<Strings>;
+
+/// One core of a peer.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct PeerCore {
+    /// The replica.
+    pub acceptor: AcceptorId,
+    /// Its core.
+    pub core: u16,
+}
+
+/// Whether the log has room.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum LogSpace {
+    /// Segments can be made.
+    Available,
+    /// The disk is full: writes are refused, reads go on.
+    Full,
+}
+
+/// Entities looked at for eviction per new one.
+const EVICTION_STEPS: usize = 8;
+
+/// See the module page.
+#[derive(Debug)]
+pub struct Shard<M: StateMachine> {
+    context: Context,
+    entities: EntityTable<M>,
+    log_config: LogConfig,
+    /// Filled while the log is scanned at start.
+    recovering: Option<Index>,
+    loading: BTreeMap<EntityId, Loading>,
+    log_reads: LogReads,
+    catch_up_jobs: BTreeMap<u64, CatchUpJob>,
+    next_job: u64,
+    sweeps: Sweeps,
+    /// Entities that cannot be read back: they abstain.
+    unreadable: BTreeSet<EntityId>,
+    /// Messages and requests parked for entities being loaded.
+    parked: usize,
+    keys: u64,
+}
+
+impl<M: StateMachine> Shard<M> {
+    /// A shard that has seen nothing yet. Feed it the log's records with
+    /// [`Shard::recover_record`], then call [`Shard::finish_recovery`].
+    #[must_use]
+    pub fn new(config: ShardConfig, log_config: LogConfig) -> Self {
+        let log = Log::new(log_config, None);
+        let held_entries = usize::try_from(config.image_every_entries).unwrap_or(usize::MAX);
+        Self {
+            context: Context::new(config, log),
+            entities: EntityTable::new(),
+            log_config,
+            recovering: Some(Index::new(held_entries)),
+            loading: BTreeMap::new(),
+            log_reads: LogReads::default(),
+            catch_up_jobs: BTreeMap::new(),
+            next_job: 0,
+            sweeps: Sweeps::default(),
+            unreadable: BTreeSet::new(),
+            parked: 0,
+            keys: 0,
+        }
+    }
+
+    // Recovery.
+
+    /// The next record of the log. Call for all, in LSN order.
+    pub fn recover_record(&mut self, lsn: Lsn, location: Location, record: &LogRecord) {
+        assert!(lsn > Lsn::ZERO);
+        let index = self.recovering.as_mut().expect("records are recovered before anything else");
+        let id = record.entity();
+        let is_new = index.get(id).is_none();
+        index.note(&RecordSummary::of(record), location);
+        if is_new {
+            self.entities.insert(Entity::new(id));
+        }
+        // An entity that was evicted stays cold: the index has what it takes to load it.
+        if let Some(entity) = self.entities.get_mut(id) {
+            let before = u64::from(entity.key_count());
+            entity.recover_record(&mut self.context, record);
+            self.keys = self.keys - before + u64::from(entity.key_count());
+        }
+        if is_new {
+            self.evict_while_recovering();
+        }
+    }
+
+    fn evict_while_recovering(&mut self) {
+        for _ in 0..EVICTION_STEPS {
+            if !self.is_over_memory() {
+                return;
+            }
+            let Some(id) = self.entities.advance_hand() else { return };
+            let entity = self.entities.get_mut(id).expect("the hand points at an entity");
+            if std::mem::take(&mut entity.referenced) || entity.has_diverged() {
+                continue;
+            }
+            self.drop_from_memory(id);
+        }
+    }
+
+    /// All records were recovered; `tail` says where the log goes on, `None` for an empty one.
+    pub fn finish_recovery(&mut self, tail: Option<RecoveredTail>) {
+        let index = self.recovering.take().expect("recovery is finished once");
+        self.context.log = Log::new(self.log_config, tail).with_index(index);
+    }
+
+    // What happened.
+
+    /// A client's request.
+    pub fn handle_request(
+        &mut self,
+        now: Time,
+        ticket: Ticket,
+        entity: EntityId,
+        request: EntityRequest,
+    ) {
+        self.context.now = now;
+        let origin = Origin::Client(ticket);
+        if self.context.commands_held >= self.context.config.waiting_commands_max {
+            self.context.counters.busy += 1;
+            self.context.answer(origin, errors::busy());
+            return;
+        }
+        self.request(origin, entity, request);
+    }
+
+    fn request(&mut self, origin: Origin, entity: EntityId, request: EntityRequest) {
+        match self.reach(entity) {
+            Reach::Ready => {}
+            Reach::Absent => {
+                if !self.make_room() {
+                    self.context.answer(origin, errors::too_many_entities());
+                    return;
+                }
+                self.entities.insert(Entity::new(entity));
+            }
+            Reach::Loading => {
+                self.park_request(origin, entity, request);
+                return;
+            }
+            Reach::Unreadable => {
+                self.context.answer(origin, errors::unreadable());
+                return;
+            }
+        }
+        self.with_entity(entity, |entity, context| match request {
+            EntityRequest::Command(command) => entity.handle_command(context, origin, command),
+            EntityRequest::Inspect => {
+                let value = entity.inspect(context);
+                context.answer(origin, value);
+            }
+        });
+    }
+
+    /// A message from a peer's core. Its content was validated when it was decoded.
+    pub fn handle_message(&mut self, now: Time, from: PeerCore, message: PeerMessage) {
+        self.context.now = now;
+        if from.acceptor == self.context.me() || from.acceptor.0 >= self.context.config.replicas {
+            return;
+        }
+        self.message(from, message);
+    }
+
+    fn message(&mut self, from: PeerCore, message: PeerMessage) {
+        match message {
+            PeerMessage::Heartbeat => {}
+            PeerMessage::Sweep(request) => self.answer_sweep(from, request),
+            PeerMessage::SweepAnswer(answer) => self.handle_sweep_answer(from, &answer),
+            PeerMessage::SweepHint => self.start_sweep(from),
+            PeerMessage::CatchUp(request) => self.serve_catch_up(from, request),
+            PeerMessage::ReadCheck(check) if self.reach(check.entity) == Reach::Absent => {
+                // The index has the last word: nothing of this entity was ever written here.
+                let answer = ReadAnswer {
+                    entity: check.entity,
+                    entry: check.entry,
+                    check: check.check,
+                    outcome: ReadOutcome::Empty,
+                    max_chosen: Entry::ZERO,
+                    applied: Entry::ZERO,
+                    chain: 0,
+                };
+                self.context.send(from.acceptor, PeerMessage::ReadAnswer(answer));
+                if check.entry > Entry::ZERO.next() {
+                    self.note_behind(check.entity, check.entry.previous(), from.acceptor);
+                }
+            }
+            PeerMessage::ReadAnswer(_)
+            | PeerMessage::CatchUpAnswer(_)
+            | PeerMessage::Image(_)
+            | PeerMessage::ForwardAnswer(_) => {
+                // Answers: whoever asked is in memory, or no longer cares.
+                let id = message.entity().expect("answers are about an entity");
+                if self.entities.get(id).is_some() {
+                    self.deliver(id, from.acceptor, message);
+                }
+            }
+            PeerMessage::Entry(_)
+            | PeerMessage::Chosen(_)
+            | PeerMessage::Newer(_)
+            | PeerMessage::ReadCheck(_)
+            | PeerMessage::Forward(_) => self.message_for_entity(from, message),
+        }
+    }
+
+    fn message_for_entity(&mut self, from: PeerCore, message: PeerMessage) {
+        let id = message.entity().expect("these are about an entity");
+        match self.reach(id) {
+            Reach::Ready => {}
+            Reach::Absent => {
+                if !self.make_room() {
+                    self.context.counters.messages_refused += 1;
+                    return;
+                }
+                self.entities.insert(Entity::new(id));
+            }
+            Reach::Loading => {
+                self.park_message(id, from, message);
+                return;
+            }
+            Reach::Unreadable => return, // abstain
+        }
+        self.deliver(id, from.acceptor, message);
+    }
+
+    fn deliver(&mut self, id: EntityId, from: AcceptorId, message: PeerMessage) {
+        let log_is_full = self.context.log.is_full();
+        self.with_entity(id, |entity, context| match message {
+            // A vote has to be logged: better to lose the request than to grow without bound.
+            PeerMessage::Entry(_) if log_is_full => context.counters.messages_refused += 1,
+            PeerMessage::Entry(message) => entity.handle_entry_message(context, from, &message),
+            PeerMessage::Chosen(notice) => entity.handle_chosen(context, from, &notice),
+            PeerMessage::Newer(notice) => entity.handle_newer(context, from, notice),
+            PeerMessage::ReadCheck(check) => entity.handle_read_check(context, from, check),
+            PeerMessage::ReadAnswer(answer) => entity.handle_read_answer(context, from, answer),
+            PeerMessage::CatchUpAnswer(answer) => {
+                entity.handle_catch_up_answer(context, from, &answer);
+            }
+            PeerMessage::Image(image) => entity.handle_image(context, from, &image),
+            PeerMessage::Forward(command) => entity.handle_forward(context, from, &command),
+            PeerMessage::ForwardAnswer(answer) => {
+                entity.handle_forward_answer(context, from, &answer);
+            }
+            PeerMessage::CatchUp(_)
+            | PeerMessage::Sweep(_)
+            | PeerMessage::SweepAnswer(_)
+            | PeerMessage::SweepHint
+            | PeerMessage::Heartbeat => unreachable!("handled by the shard"),
+        });
+    }
+
+    /// The write polled last is durable.
+    pub fn handle_written(&mut self, now: Time, buffer: AlignedBuffer) {
+        self.context.now = now;
+        let durable = self.context.log.handle_written(buffer);
+        while let Some(item) = self.context.gate.release(durable) {
+            match item {
+                Gated::Message(outgoing) => self.context.messages.push_back(outgoing),
+                Gated::OwnVote(id, entry) => {
+                    if self.entities.get(id).is_some() {
+                        self.with_entity(id, |entity, context| {
+                            entity.handle_own_vote(context, entry);
+                        });
+                    }
+                }
+            }
+        }
+    }
+
+    /// A pre-written spare segment is ready.
+    pub fn handle_spare(&mut self, spare: SpareId) {
+        self.context.log.handle_spare(spare);
+    }
+
+    /// The disk has room for segments, or none.
+    pub fn set_log_space(&mut self, space: LogSpace) {
+        self.context.log_full = space == LogSpace::Full;
+    }
+
+    /// An inbound link from a peer's core is up: what it sends arrives from now on.
+    pub fn handle_peer_up(&mut self, now: Time, peer: PeerCore) {
+        self.context.now = now;
+        self.context.links_up[peer.acceptor.index()] += 1;
+        self.start_sweep(peer);
+    }
+
+    /// An inbound link went down.
+    pub fn handle_peer_down(&mut self, now: Time, peer: PeerCore) {
+        self.context.now = now;
+        let links = &mut self.context.links_up[peer.acceptor.index()];
+        *links = links.checked_sub(1).expect("a link goes down after it came up");
+        self.sweeps.forget(peer);
+    }
+
+    /// The world had to drop messages to a peer's core.
+    pub fn handle_dropped(&mut self, peer: PeerCore) {
+        let message = PeerMessage::SweepHint;
+        let to = peer.acceptor;
+        self.context.messages.push_back(Outgoing { to, core: Some(peer.core), message });
+    }
+
+    /// Time passed.
+    pub fn handle_tick(&mut self, now: Time) {
+        self.context.now = now;
+        while let Some((armed_at, id)) = self.context.timers.pop_due(now) {
+            if self.entities.get(id).is_some() {
+                self.with_entity(id, |entity, context| entity.handle_timer(context, armed_at));
+            }
+        }
+        if self.context.lazy_deadline.is_some_and(|deadline| deadline <= now) {
+            self.context.lazy_deadline = None;
+            self.context.log.flush();
+        }
+        self.continue_sweeps();
+    }
+
+    /// Makes everything pending go out with the next write, as before a stop.
+    pub fn flush(&mut self) {
+        self.context.log.flush();
+    }
+
+    // What to do next.
+
+    /// The next log write; one is in flight at a time.
+    #[must_use]
+    pub fn poll_write(&mut self) -> Option<SegmentWrite> {
+        self.context.log.poll_write()
+    }
+
+    /// The next log read.
+    #[must_use]
+    pub fn poll_read(&mut self) -> Option<PLogRead> {
+        self.log_reads.poll()
+    }
+
+    /// The next message.
+    #[must_use]
+    pub fn poll_message(&mut self) -> Option<Outgoing> {
+        self.context.messages.pop_front()
+    }
+
+    /// The next reply.
+    #[must_use]
+    pub fn poll_reply(&mut self) -> Option<Reply> {
+        self.context.replies.pop_front()
+    }
+
+    /// The next thing an operator must hear about.
+    #[must_use]
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.context.events.pop_front()
+    }
+
+    /// When [`Shard::handle_tick`] is next needed. May change after any other call.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Time> {
+        [self.context.timers.next(), self.context.lazy_deadline, self.sweeps.next_due()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// How many spare segments the log would like to have made.
+    #[must_use]
+    pub fn spares_wanted(&self) -> usize {
+        self.context.log.spares_wanted()
+    }
+
+    /// The name for the next spare segment to be made.
+    pub fn name_spare(&mut self) -> SpareId {
+        self.context.log.name_spare()
+    }
+
+    // Getters.
+
+    /// Keys held by this shard.
+    #[must_use]
+    pub fn key_count(&self) -> u64 {
+        self.keys
+    }
+
+    /// The log.
+    #[must_use]
+    pub fn log(&self) -> &Log {
+        &self.context.log
+    }
+
+    /// The configuration.
+    #[must_use]
+    pub fn config(&self) -> &ShardConfig {
+        &self.context.config
+    }
+
+    /// Counters and gauges.
+    #[must_use]
+    pub fn status(&self) -> ShardStatus {
+        let as_u64 = |count: usize| u64::try_from(count).expect("a count fits 64 bits");
+        let log = &self.context.log;
+        ShardStatus {
+            counters: self.context.counters,
+            entities_in_memory: as_u64(self.entities.len()),
+            entities_on_disk: as_u64(log.index().len()),
+            keys: self.keys,
+            state_bytes: as_u64(self.context.state_bytes),
+            index_bytes: as_u64(log.index().memory_bytes()),
+            commands_held: as_u64(self.context.commands_held),
+            gated: as_u64(self.context.gate.len()),
+            loading: as_u64(self.loading.len()),
+            parked: as_u64(self.parked),
+            behind: as_u64(self.sweeps.behind()),
+            timers: as_u64(self.context.timers.len()),
+            abstaining: as_u64(self.unreadable.len()) + self.context.counters.diverged,
+            lsn_appended: log.appended().0,
+            lsn_durable: log.durable().0,
+        }
+    }
+
+    /// Applied entry and chain of an entity in memory: for checkers.
+    #[must_use]
+    pub fn applied(&self, id: EntityId) -> Option<(Entry, u32)> {
+        self.entities.get(id).map(|entity| (entity.applied(), entity.chain()))
+    }
+
+    /// Every entity in memory with its applied entry and chain, in a stable order: for checkers.
+    pub fn chains(&self) -> impl Iterator<Item = (EntityId, Entry, u32)> {
+        self.entities.iter().map(|entity| (entity.id, entity.applied(), entity.chain()))
+    }
+
+    // Inside.
+
+    fn reach(&mut self, id: EntityId) -> Reach {
+        if let Some(entity) = self.entities.get_mut(id) {
+            entity.referenced = true;
+            Reach::Ready
+        } else if self.loading.contains_key(&id) {
+            Reach::Loading
+        } else if self.unreadable.contains(&id) {
+            Reach::Unreadable
+        } else if self.context.log.index().get(id).is_some() {
+            if self.load(id) { Reach::Loading } else { Reach::Ready }
+        } else {
+            // Neither in memory nor, by the index's word, on disk: truly empty. An entity leaves
+            // memory only when all its records are durable, and so indexed.
+            Reach::Absent
+        }
+    }
+
+    /// Runs `action` on an entity in memory, and keeps the shard's sums right.
+    fn with_entity(&mut self, id: EntityId, action: impl FnOnce(&mut Entity<M>, &mut Context)) {
+        let entity = self.entities.get_mut(id).expect("called for an entity in memory");
+        let before = u64::from(entity.key_count());
+        action(entity, &mut self.context);
+        self.keys = self.keys - before + u64::from(entity.key_count());
+        let is_behind = entity.is_behind();
+        if !is_behind && self.sweeps.caught_up(id) {
+            self.continue_catch_ups();
+        }
+    }
+
+    fn is_over_memory(&self) -> bool {
+        self.entities.len() >= self.context.config.entities_in_memory_max
+            || self.context.state_bytes >= self.context.config.state_bytes_max
+    }
+
+    /// Evicts cold entities if memory says so. False when the shard can hold no further entity.
+    fn make_room(&mut self) -> bool {
+        if self.context.log.index().len() >= self.context.config.entities_max {
+            return false;
+        }
+        self.evict();
+        // Entities in use cannot be evicted; they are as many as there are commands and messages
+        // in flight, which have limits of their own. Twice the limit is out of their reach.
+        self.entities.len() < 2 * self.context.config.entities_in_memory_max
+    }
+
+    fn evict(&mut self) {
+        for _ in 0..EVICTION_STEPS {
+            if !self.is_over_memory() {
+                return;
+            }
+            let Some(id) = self.entities.advance_hand() else { return };
+            let durable = self.context.log.durable();
+            let entity = self.entities.get_mut(id).expect("the hand points at an entity");
+            let used = std::mem::take(&mut entity.referenced);
+            if !used && entity.is_evictable(durable) {
+                self.drop_from_memory(id);
+            }
+        }
+    }
+
+    fn drop_from_memory(&mut self, id: EntityId) {
+        let mut entity = self.entities.remove(id).expect("called for an entity in memory");
+        entity.release_accounts(&mut self.context);
+        self.context.counters.evictions += 1;
+        let keys = entity.key_count();
+        match &mut self.recovering {
+            Some(index) => index.set_keys(id, keys),
+            None => self.context.log.index_mut().set_keys(id, keys),
+        }
+    }
+}
+
+/// Where an entity is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Reach {
+    /// In memory.
+    Ready,
+    /// On its way from the log.
+    Loading,
+    /// Never written here.
+    Absent,
+    /// Its records cannot be read.
+    Unreadable,
+}

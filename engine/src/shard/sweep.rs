@@ -1,0 +1,210 @@
+//! Sweeps: walking a peer's entities to find those this replica is behind on.
+//!
+//! A node that was away converges by itself this way, whether or not anyone touches the entities. A
+//! sweep starts when a link comes up, when the peer says that it had to drop messages, and now and
+//! then as the backstop.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use net::peer::message::{PeerMessage, SweepAnswer, SweepRequest, SweptEntity};
+use net::resp::slot::shard_of;
+use plog::vocabulary::{AcceptorId, EntityId, Entry};
+
+use crate::context::Outgoing;
+use crate::shard::loading::Parked;
+use crate::shard::{PeerCore, Reach, Shard};
+use crate::state_machine::StateMachine;
+use crate::time::Time;
+
+/// Entities asked for at a time.
+const PAGE: u32 = 512;
+
+/// Entities caught up at a time; with it the memory and traffic of a sweep is bounded.
+const CATCHING_UP_MAX: usize = 64;
+
+/// An unanswered page is asked for again after this time, in microseconds.
+const PATIENCE_US: u64 = 1_000_000;
+
+#[derive(Debug)]
+struct Sweep {
+    /// Where the next page begins.
+    after: Option<EntityId>,
+    state: SweepState,
+    /// Start over when this one is done.
+    again: bool,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum SweepState {
+    /// A page was asked for at that time.
+    Asked(Time),
+    /// The next page waits for the entities found behind.
+    Paused,
+    /// Done; the next sweep starts then.
+    Resting(Time),
+}
+
+/// The sweeps of all peer cores, and the entities they found.
+#[derive(Debug, Default)]
+pub(crate) struct Sweeps {
+    sweeps: BTreeMap<PeerCore, Sweep>,
+    found: VecDeque<(EntityId, Entry, AcceptorId)>,
+    catching_up: BTreeSet<EntityId>,
+}
+
+impl Sweeps {
+    pub(crate) fn forget(&mut self, peer: PeerCore) {
+        self.sweeps.remove(&peer);
+    }
+
+    /// Notes that an entity is no longer behind. Whether a sweep waited for it.
+    pub(crate) fn caught_up(&mut self, id: EntityId) -> bool {
+        !self.catching_up.is_empty() && self.catching_up.remove(&id)
+    }
+
+    pub(crate) fn behind(&self) -> usize {
+        self.found.len() + self.catching_up.len()
+    }
+
+    pub(crate) fn next_due(&self) -> Option<Time> {
+        let due = |sweep: &Sweep| match sweep.state {
+            SweepState::Asked(at) => Some(at.after_us(PATIENCE_US)),
+            SweepState::Resting(until) => Some(until),
+            SweepState::Paused => None,
+        };
+        self.sweeps.values().filter_map(due).min()
+    }
+}
+
+impl<M: StateMachine> Shard<M> {
+    /// Starts a sweep of a peer's core, or makes a running one start over at its end.
+    pub(super) fn start_sweep(&mut self, peer: PeerCore) {
+        match self.sweeps.sweeps.get_mut(&peer) {
+            Some(sweep) if !matches!(sweep.state, SweepState::Resting(_)) => sweep.again = true,
+            Some(_) | None => {
+                let state = SweepState::Paused;
+                self.sweeps.sweeps.insert(peer, Sweep { after: None, state, again: false });
+                self.ask_page(peer);
+            }
+        }
+    }
+
+    fn ask_page(&mut self, peer: PeerCore) {
+        let now = self.context.now;
+        let Some(sweep) = self.sweeps.sweeps.get_mut(&peer) else { return };
+        sweep.state = SweepState::Asked(now);
+        let message = PeerMessage::Sweep(SweepRequest { after: sweep.after, limit: PAGE });
+        let to = peer.acceptor;
+        self.context.messages.push_back(Outgoing { to, core: Some(peer.core), message });
+    }
+
+    /// A peer sweeps this shard.
+    pub(super) fn answer_sweep(&mut self, from: PeerCore, request: SweepRequest) {
+        let limit = request.limit.min(PAGE);
+        let limit = usize::try_from(limit).expect("a page is small");
+        let page = self.context.log.index().entities_after(request.after, limit);
+        let done = page.len() < limit;
+        let entities = page
+            .iter()
+            .map(|held| {
+                // Memory may be ahead of what is durable.
+                let applied = self.entities.get(held.entity).map_or(Entry::ZERO, |entity| entity.applied());
+                SweptEntity { entity: held.entity, chosen: held.chosen.max(applied) }
+            })
+            .collect();
+        let message = PeerMessage::SweepAnswer(SweepAnswer { after: request.after, entities, done });
+        let to = from.acceptor;
+        self.context.messages.push_back(Outgoing { to, core: Some(from.core), message });
+    }
+
+    pub(super) fn handle_sweep_answer(&mut self, from: PeerCore, answer: &SweepAnswer) {
+        let rest_until = self.context.now.after_us(self.context.config.sweep_every_us);
+        let Some(sweep) = self.sweeps.sweeps.get_mut(&from) else { return };
+        if !matches!(sweep.state, SweepState::Asked(_)) || sweep.after != answer.after {
+            return; // an answer to an earlier question
+        }
+        sweep.after = answer.entities.last().map(|swept| swept.entity);
+        sweep.state = SweepState::Paused;
+        if answer.done || sweep.after.is_none() {
+            self.context.counters.sweeps += 1;
+            sweep.after = None;
+            if !std::mem::take(&mut sweep.again) {
+                sweep.state = SweepState::Resting(rest_until);
+            }
+        }
+        let config = self.context.config;
+        for swept in &answer.entities {
+            let mine = shard_of(swept.entity, config.core_count) == config.core;
+            if mine && self.known_chosen(swept.entity) < swept.chosen {
+                self.context.counters.swept_behind += 1;
+                self.sweeps.found.push_back((swept.entity, swept.chosen, from.acceptor));
+            }
+        }
+        self.continue_catch_ups();
+    }
+
+    fn known_chosen(&self, id: EntityId) -> Entry {
+        match self.entities.get(id) {
+            Some(entity) => entity.applied(),
+            None => self.context.log.index().get(id).map_or(Entry::ZERO, |known| known.chosen()),
+        }
+    }
+
+    /// Lets the next entities catch up, then asks for the next pages.
+    pub(super) fn continue_catch_ups(&mut self) {
+        while self.sweeps.catching_up.len() < CATCHING_UP_MAX {
+            let Some((id, chosen, from)) = self.sweeps.found.pop_front() else { break };
+            if self.known_chosen(id) < chosen && self.sweeps.catching_up.insert(id) {
+                self.note_behind(id, chosen, from);
+            }
+        }
+        if self.sweeps.found.is_empty() {
+            let paused = |(peer, sweep): (&PeerCore, &Sweep)| {
+                (sweep.state == SweepState::Paused).then_some(*peer)
+            };
+            let next: Vec<PeerCore> = self.sweeps.sweeps.iter().filter_map(paused).collect();
+            for peer in next {
+                self.ask_page(peer);
+            }
+        }
+    }
+
+    /// A peer holds more of an entity than this replica does.
+    pub(super) fn note_behind(&mut self, id: EntityId, chosen: Entry, from: AcceptorId) {
+        match self.reach(id) {
+            Reach::Ready => {}
+            Reach::Absent => {
+                if !self.make_room() {
+                    self.sweeps.catching_up.remove(&id);
+                    return;
+                }
+                self.entities.insert(crate::entity::Entity::new(id));
+            }
+            Reach::Loading => {
+                self.park(id, Parked::Behind(from, chosen));
+                return;
+            }
+            Reach::Unreadable => {
+                self.sweeps.catching_up.remove(&id);
+                return;
+            }
+        }
+        self.with_entity(id, |entity, context| entity.handle_behind(context, from, chosen));
+    }
+
+    /// Sweeps that rest, or whose question got lost.
+    pub(super) fn continue_sweeps(&mut self) {
+        let now = self.context.now;
+        let is_due = |sweep: &Sweep| match sweep.state {
+            SweepState::Asked(at) => at.after_us(PATIENCE_US) <= now,
+            SweepState::Resting(until) => until <= now,
+            SweepState::Paused => false,
+        };
+        let due: Vec<PeerCore> = (self.sweeps.sweeps.iter())
+            .filter_map(|(peer, sweep)| is_due(sweep).then_some(*peer))
+            .collect();
+        for peer in due {
+            self.ask_page(peer);
+        }
+    }
+}

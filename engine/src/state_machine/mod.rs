@@ -1,0 +1,68 @@
+//! The state machine: what the chosen values of an entity mean.
+//!
+//! An entry's value is the *write batch* that the proposer computed against the state at the entry
+//! before it (as the seed's example server does): replicas apply effects, so random, float and
+//! time commands agree by construction.
+
+use core::fmt::Debug;
+
+use net::resp::arguments::Arguments;
+use net::resp::value::Value;
+use plog::vocabulary::Entry;
+
+pub mod strings;
+
+/// One entity's state, and the commands on it.
+///
+/// Deterministic: the same effects applied in the same order give the same state, the same
+/// encoding and the same replies on every replica.
+pub trait StateMachine: Default + Debug {
+    /// The effects of a batch under construction: later commands of the batch see the effects of
+    /// earlier ones.
+    type Overlay: Default + Debug;
+
+    /// Runs `command` on this state as `overlay` changes it, adds its own effects to `overlay`,
+    /// and returns the reply. A command that changes nothing adds nothing.
+    fn evaluate(&self, overlay: &mut Self::Overlay, command: &Arguments) -> Value;
+
+    /// Whether `overlay` changes anything.
+    fn has_effects(overlay: &Self::Overlay) -> bool;
+
+    /// Appends the encoded effects to `out`.
+    fn encode_effects(overlay: &Self::Overlay, out: &mut Vec<u8>);
+
+    /// Applies encoded effects, chosen at `entry`.
+    ///
+    /// # Errors
+    ///
+    /// When the bytes are not an encoding of effects; nothing was applied then.
+    fn apply(&mut self, entry: Entry, effects: &[u8]) -> Result<(), InvalidState>;
+
+    /// Appends the whole state to `out`.
+    fn encode(&self, out: &mut Vec<u8>);
+
+    /// The state from an encoding.
+    ///
+    /// # Errors
+    ///
+    /// When the bytes are not an encoding of a state.
+    fn decode(bytes: &[u8]) -> Result<Self, InvalidState>;
+
+    /// Approximate memory used, in bytes.
+    fn memory_bytes(&self) -> usize;
+
+    /// Number of keys held.
+    fn key_count(&self) -> u32;
+}
+
+/// Bytes that are not an encoding of a state or of effects.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{what} is malformed at byte {offset} of {length}")]
+pub struct InvalidState {
+    /// What was being read.
+    pub what: &'static str,
+    /// Where it went wrong.
+    pub offset: usize,
+    /// How many bytes there were.
+    pub length: usize,
+}

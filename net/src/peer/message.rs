@@ -1,0 +1,282 @@
+//! What one replica's shard tells another's.
+//!
+//! Consensus itself needs a single symmetric message, [`EntryMessage`]: prepare, promise, accept,
+//! accepted and learn are all "my record, and yours as I know it" (PaxosStore section 3,
+//! "semi-symmetric message passing"). The others carry reads, notices, catch-up and forwarding.
+
+use std::rc::Rc;
+
+use plog::entry_record::EntryRecord;
+use plog::vocabulary::{Ballot, EntityId, Entry, ValueId};
+use rkyv::{Archive, Deserialize, Serialize};
+
+use crate::peer::shared_bytes::{OptionalSharedBytes, SharedBytes};
+
+/// One message between two shards. Losing, duplicating, delaying or reordering any of them is safe.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub enum PeerMessage {
+    /// The symmetric message of consensus.
+    Entry(EntryMessage),
+    /// An entry became chosen.
+    Chosen(ChosenNotice),
+    /// "You are behind": the receiver asked about an entry that is long chosen ("`RemoteNewer`").
+    Newer(NewerNotice),
+    /// Is this entry empty where you are?
+    ReadCheck(ReadCheck),
+    /// Answer to a [`ReadCheck`].
+    ReadAnswer(ReadAnswer),
+    /// Asks for a range of chosen entries.
+    CatchUp(CatchUpRequest),
+    /// Chosen entries.
+    CatchUpAnswer(CatchUpAnswer),
+    /// A whole entity, where its entries are no longer held.
+    Image(EntityImage),
+    /// A client's command handed to the replica that proposes this entity just now.
+    Forward(ForwardedCommand),
+    /// Outcome of a [`ForwardedCommand`].
+    ForwardAnswer(ForwardAnswer),
+    /// Asks which entities the receiver holds, and how far.
+    Sweep(SweepRequest),
+    /// Answer to a [`SweepRequest`].
+    SweepAnswer(SweepAnswer),
+    /// "I had to drop messages to you: sweep me."
+    SweepHint,
+    /// Nothing to say, but alive.
+    Heartbeat,
+}
+
+/// A value's name and bytes.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub struct CarriedValue {
+    /// The value's name.
+    pub id: ValueId,
+    /// The write batch.
+    #[rkyv(with = SharedBytes)]
+    pub bytes: Rc<[u8]>,
+}
+
+/// What a proposer asks for, ahead of its own record being durable.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Request {
+    /// The ballot to promise, and to accept at if there is a value.
+    pub ballot: Ballot,
+    /// The value to accept; `None` asks for a promise only.
+    pub value_id: Option<ValueId>,
+}
+
+/// The symmetric message: everything the sender knows that matters to the receiver about one entry.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub struct EntryMessage {
+    /// The entity.
+    pub entity: EntityId,
+    /// The entry, at least 1.
+    pub entry: Entry,
+    /// The sender's record. Durable at the sender when this leaves: it may be counted as a vote.
+    pub mine: EntryRecord,
+    /// The receiver's record as the sender knows it. The receiver answers when this is older than
+    /// the truth.
+    pub yours: EntryRecord,
+    /// A request that does not wait for the sender's disk. Never counted as the sender's vote.
+    pub request: Option<Request>,
+    /// Bytes of the values named in `mine` and `request`, unless the receiver is known to hold
+    /// them; at most two.
+    pub values: Vec<CarriedValue>,
+    /// Highest entry of this entity the sender knows to be chosen.
+    pub max_chosen: Entry,
+}
+
+/// An entry became chosen.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub struct ChosenNotice {
+    /// The entity.
+    pub entity: EntityId,
+    /// The chosen entry.
+    pub entry: Entry,
+    /// A ballot at which the *sender* counted a majority, or at which it was told so. Never
+    /// inferred.
+    pub ballot: Ballot,
+    /// The chosen value.
+    pub value_id: ValueId,
+    /// The checksum chain at this entry.
+    pub chain: u32,
+    /// The value's bytes, unless the receiver is known to hold them.
+    #[rkyv(with = OptionalSharedBytes)]
+    pub value: Option<Rc<[u8]>>,
+}
+
+/// "I know `max_chosen` to be chosen."
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Eq, PartialEq)]
+pub struct NewerNotice {
+    /// The entity.
+    pub entity: EntityId,
+    /// Highest entry the sender holds as chosen.
+    pub max_chosen: Entry,
+}
+
+/// Asks whether `entry` is empty.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ReadCheck {
+    /// The entity.
+    pub entity: EntityId,
+    /// The entry after the reader's last chosen one.
+    pub entry: Entry,
+    /// Names this check, so that an answer to an earlier one never counts.
+    pub check: u64,
+}
+
+/// What a replica says of an entry that a reader hopes to be empty.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ReadOutcome {
+    /// Nothing accepted there, in memory or on disk.
+    Empty,
+    /// Something was accepted: the reader has to finish the entry.
+    Started,
+    /// The entry, or a later one, is chosen.
+    Newer,
+}
+
+/// Answer to a [`ReadCheck`].
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ReadAnswer {
+    /// The entity.
+    pub entity: EntityId,
+    /// The entry asked about.
+    pub entry: Entry,
+    /// The check's name.
+    pub check: u64,
+    /// The answer.
+    pub outcome: ReadOutcome,
+    /// Highest entry the sender knows to be chosen.
+    pub max_chosen: Entry,
+    /// Last entry the sender applied, and the checksum chain there.
+    pub applied: Entry,
+    /// The chain at `applied`.
+    pub chain: u32,
+}
+
+/// Asks for the chosen entries `first..=last`.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Eq, PartialEq)]
+pub struct CatchUpRequest {
+    /// The entity.
+    pub entity: EntityId,
+    /// First entry wanted.
+    pub first: Entry,
+    /// Last entry wanted, inclusive.
+    pub last: Entry,
+}
+
+/// One chosen entry with its value.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub struct ChosenEntry {
+    /// The entry.
+    pub entry: Entry,
+    /// A ballot at which it was chosen.
+    pub ballot: Ballot,
+    /// The value's name and bytes.
+    pub value: CarriedValue,
+}
+
+/// Consecutive chosen entries; a large range is answered by several of these.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub struct CatchUpAnswer {
+    /// The entity.
+    pub entity: EntityId,
+    /// Ascending, without holes.
+    pub entries: Vec<ChosenEntry>,
+    /// Highest entry the sender knows to be chosen.
+    pub max_chosen: Entry,
+}
+
+/// A whole entity as of `applied`.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub struct EntityImage {
+    /// The entity.
+    pub entity: EntityId,
+    /// Last entry in the state.
+    pub applied: Entry,
+    /// The checksum chain there.
+    pub chain: u32,
+    /// The value chosen at `applied`.
+    pub last_value_id: Option<ValueId>,
+    /// The state machine's own encoding, request ids included.
+    #[rkyv(with = SharedBytes)]
+    pub state: Rc<[u8]>,
+    /// Highest entry the sender knows to be chosen.
+    pub max_chosen: Entry,
+}
+
+/// A client's command for the replica that proposes this entity just now.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub struct ForwardedCommand {
+    /// Names the forwarding, unique within the sender's boot and shard.
+    pub forward: u64,
+    /// The entity.
+    pub entity: EntityId,
+    /// Applied at most once under this id, so that the sender may retry it elsewhere.
+    pub request_id: Vec<u8>,
+    /// How long the client still waits, in microseconds.
+    pub patience_us: u64,
+    /// The command's arguments, as the client sent them.
+    pub arguments: Vec<Vec<u8>>,
+}
+
+/// Outcome of a [`ForwardedCommand`].
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub struct ForwardAnswer {
+    /// The forwarding's name.
+    pub forward: u64,
+    /// The entity.
+    pub entity: EntityId,
+    /// The reply, encoded as RESP3; `None` when the receiver did not take the command on, and
+    /// nothing happened.
+    pub reply: Option<Vec<u8>>,
+}
+
+/// Asks for the entities after a cursor.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Eq, PartialEq)]
+pub struct SweepRequest {
+    /// Start after this entity; `None` starts at the beginning.
+    pub after: Option<EntityId>,
+    /// At most this many.
+    pub limit: u32,
+}
+
+/// One entity in a [`SweepAnswer`].
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Eq, PartialEq)]
+pub struct SweptEntity {
+    /// The entity.
+    pub entity: EntityId,
+    /// Highest entry the sender holds as chosen.
+    pub chosen: Entry,
+}
+
+/// Answer to a [`SweepRequest`].
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub struct SweepAnswer {
+    /// The cursor that was asked with.
+    pub after: Option<EntityId>,
+    /// In the sender's stable order; the last one is the next cursor.
+    pub entities: Vec<SweptEntity>,
+    /// Whether the sweep is at its end.
+    pub done: bool,
+}
+
+impl PeerMessage {
+    /// The entity the message is about, or `None` for one that is about the connection.
+    #[must_use]
+    pub fn entity(&self) -> Option<EntityId> {
+        match self {
+            Self::Entry(message) => Some(message.entity),
+            Self::Chosen(message) => Some(message.entity),
+            Self::Newer(message) => Some(message.entity),
+            Self::ReadCheck(message) => Some(message.entity),
+            Self::ReadAnswer(message) => Some(message.entity),
+            Self::CatchUp(message) => Some(message.entity),
+            Self::CatchUpAnswer(message) => Some(message.entity),
+            Self::Image(message) => Some(message.entity),
+            Self::Forward(message) => Some(message.entity),
+            Self::ForwardAnswer(message) => Some(message.entity),
+            Self::Sweep(_) | Self::SweepAnswer(_) | Self::SweepHint | Self::Heartbeat => None,
+        }
+    }
+}

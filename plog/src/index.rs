@@ -1,0 +1,545 @@
+//! Where the records of every entity are.
+//!
+//! The index is what makes an idle entity cheap: its state may leave memory, because the index
+//! still says which records rebuild it. It is split into 256 sub-tables of ordered trees, so that
+//! no rehash of a large table ever stalls the core and a walk over all entities has the same order
+//! everywhere.
+//!
+//! The rule by which records combine (the same that [`crate::assemble::Assembler`] applies to the
+//! records themselves), per entity and entry, in LSN order:
+//!
+//! 1. An image replaces everything at or below its applied entry. An image with a smaller applied
+//!    entry than the one before it is ignored.
+//! 2. The prepared and promised ballots are those of the latest entry record.
+//! 3. Once an entry record says chosen, or a chosen mark was noted, the entry stays chosen; the
+//!    latest of these says at which ballot and what. Before that, the latest entry record says what
+//!    is accepted.
+//! 4. The value's bytes are those of the newest record that holds bytes under the value id of
+//!    rule 3.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
+
+use crate::assemble::Assembler;
+use crate::location::Location;
+use crate::segment::SegmentId;
+use crate::summary::RecordSummary;
+use crate::vocabulary::{AcceptorId, Ballot, BootEpoch, EntityId, Entry, ValueId};
+
+const SUB_TABLES: usize = 256;
+const ABSENT: Location = Location { segment: SegmentId(0), offset: 0, length: 0 };
+const NO_VALUE_ID: ValueId = ValueId { originator: AcceptorId(0), epoch: BootEpoch(0), counter: 0 };
+
+/// What is known of one entry without reading anything. 88 bytes; there is one for every entry that
+/// is held, so it is packed by hand.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct IndexedEntry {
+    entry: Entry,
+    /// The latest entry record, `ABSENT` when there is none.
+    record: Location,
+    /// The newest bytes under `value_id`, `ABSENT` when there are none.
+    value: Location,
+    value_id: ValueId,
+    ballot: Ballot,
+    chain: u32,
+    /// Bytes stored under other value ids; a later record may still choose one of them.
+    #[allow(clippy::box_collection, reason = "rarely there, and 16 bytes less in every entry")]
+    others: Option<Box<Vec<(ValueId, Location)>>>,
+    has_value_id: bool,
+    has_chain: bool,
+    chosen: bool,
+}
+
+const _: () = assert!(size_of::<IndexedEntry>() == 88);
+
+impl IndexedEntry {
+    fn new(entry: Entry) -> Self {
+        Self {
+            entry,
+            record: ABSENT,
+            value: ABSENT,
+            value_id: NO_VALUE_ID,
+            ballot: Ballot::NONE,
+            chain: 0,
+            others: None,
+            has_value_id: false,
+            has_chain: false,
+            chosen: false,
+        }
+    }
+
+    /// Which entry.
+    #[must_use]
+    pub fn entry(&self) -> Entry {
+        self.entry
+    }
+
+    /// The latest entry record.
+    #[must_use]
+    pub fn record(&self) -> Option<Location> {
+        (self.record != ABSENT).then_some(self.record)
+    }
+
+    /// The record that holds the bytes of the accepted or chosen value.
+    #[must_use]
+    pub fn value(&self) -> Option<Location> {
+        (self.value != ABSENT).then_some(self.value)
+    }
+
+    /// The accepted value, or the chosen one once it is.
+    #[must_use]
+    pub fn value_id(&self) -> Option<ValueId> {
+        self.has_value_id.then_some(self.value_id)
+    }
+
+    /// The ballot at which the value was accepted, or chosen once it is.
+    #[must_use]
+    pub fn ballot(&self) -> Ballot {
+        self.ballot
+    }
+
+    /// Whether a durable record says that the entry is chosen.
+    #[must_use]
+    pub fn chosen(&self) -> bool {
+        self.chosen
+    }
+
+    /// The entity's checksum chain at this entry, when a chosen mark named it.
+    #[must_use]
+    pub fn chain(&self) -> Option<u32> {
+        self.has_chain.then_some(self.chain)
+    }
+
+    /// Makes `id` the entry's value, and finds the bytes stored under it earlier.
+    fn name_value(&mut self, id: Option<ValueId>) {
+        if self.value_id() == id {
+            return;
+        }
+        if let Some(old) = self.value_id()
+            && self.value != ABSENT
+        {
+            self.others.get_or_insert_default().push((old, self.value));
+        }
+        self.has_value_id = id.is_some();
+        self.value_id = id.unwrap_or(NO_VALUE_ID);
+        self.value = ABSENT;
+        if let Some(id) = id {
+            self.value = self.take_other(id).unwrap_or(ABSENT);
+        }
+    }
+
+    fn take_other(&mut self, id: ValueId) -> Option<Location> {
+        let others = self.others.as_mut()?;
+        let position = others.iter().position(|(other, _)| *other == id)?;
+        let (_, location) = others.swap_remove(position);
+        if others.is_empty() {
+            self.others = None;
+        }
+        Some(location)
+    }
+
+    fn store_value(&mut self, id: ValueId, location: Location) {
+        if self.value_id() == Some(id) {
+            self.value = location;
+            return;
+        }
+        let others = self.others.get_or_insert_default();
+        match others.iter_mut().find(|(other, _)| *other == id) {
+            Some((_, old)) => *old = location,
+            None => others.push((id, location)),
+        }
+    }
+
+    fn note(&mut self, summary: &RecordSummary, location: Location) {
+        match *summary {
+            RecordSummary::Entry { record, inline, .. } => {
+                self.record = location;
+                if record.chosen && self.chosen && self.value_id() != record.value_id {
+                    // The mark before it spoke of another value; its chain is not this one's.
+                    self.has_chain = false;
+                }
+                if record.chosen || !self.chosen {
+                    self.chosen = record.chosen;
+                    self.ballot = record.accepted;
+                    self.name_value(record.value_id);
+                }
+                if inline && let Some(id) = record.value_id {
+                    self.store_value(id, location);
+                }
+            }
+            RecordSummary::Value { value_id, .. } => self.store_value(value_id, location),
+            RecordSummary::Chosen { ballot, value_id, chain, .. } => {
+                self.chosen = true;
+                self.ballot = ballot;
+                self.name_value(Some(value_id));
+                self.chain = chain;
+                self.has_chain = true;
+            }
+            RecordSummary::Image { .. } => unreachable!("an image is not of one entry"),
+        }
+    }
+
+    fn oldest_segment(&self) -> Option<SegmentId> {
+        let others = self.others.iter().flat_map(|others| others.iter());
+        self.record()
+            .into_iter()
+            .chain(self.value())
+            .chain(others.map(|(_, location)| *location))
+            .map(|location| location.segment)
+            .min()
+    }
+}
+
+/// What is known of one entity.
+///
+/// Invariant: `entries` ascends strictly; every entry above the image that has a durable record is
+/// in it.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct EntityIndex {
+    image: Option<(Entry, Location)>,
+    chosen: Entry,
+    last: Entry,
+    entries: VecDeque<IndexedEntry>,
+    bytes_since_image: u64,
+    keys: u32,
+}
+
+impl EntityIndex {
+    /// The latest image: its applied entry, and where it is.
+    #[must_use]
+    pub fn image(&self) -> Option<(Entry, Location)> {
+        self.image
+    }
+
+    /// The entry applied in the latest image, [`Entry::ZERO`] without one.
+    #[must_use]
+    pub fn applied(&self) -> Entry {
+        self.image.map_or(Entry::ZERO, |(applied, _)| applied)
+    }
+
+    /// Highest entry that a durable record or image says is chosen.
+    #[must_use]
+    pub fn chosen(&self) -> Entry {
+        self.chosen
+    }
+
+    /// Highest entry with any durable record.
+    #[must_use]
+    pub fn last(&self) -> Entry {
+        self.last
+    }
+
+    /// Entries that are held, ascending.
+    pub fn entries(&self) -> impl ExactSizeIterator<Item = &IndexedEntry> {
+        self.entries.iter()
+    }
+
+    /// Bytes of records noted since the latest image: what loading the entity costs beyond it, at
+    /// most.
+    #[must_use]
+    pub fn bytes_since_image(&self) -> u64 {
+        self.bytes_since_image
+    }
+
+    /// The count last given to [`Index::set_keys`].
+    #[must_use]
+    pub fn keys(&self) -> u32 {
+        self.keys
+    }
+
+    fn entry_mut(&mut self, entry: Entry) -> &mut IndexedEntry {
+        // Almost every record is of the last entry or a new one.
+        let position = match self.entries.back() {
+            Some(last) if last.entry == entry => self.entries.len() - 1,
+            Some(last) if last.entry > entry => {
+                let position = self.entries.partition_point(|held| held.entry < entry);
+                if self.entries[position].entry != entry {
+                    self.entries.insert(position, IndexedEntry::new(entry));
+                }
+                position
+            }
+            _ => {
+                if self.entries.capacity() == 0 {
+                    // Most entities are written once in a while; do not begin with room for four.
+                    self.entries.reserve_exact(1);
+                }
+                self.entries.push_back(IndexedEntry::new(entry));
+                self.entries.len() - 1
+            }
+        };
+        &mut self.entries[position]
+    }
+
+    /// Drops what the image made useless: at or below it, only chosen entries serve peers that
+    /// catch up.
+    fn prune(&mut self, held_entries: usize) {
+        let applied = self.applied();
+        let below = self.entries.partition_point(|held| held.entry <= applied);
+        if self.entries.range(..below).any(|held| !held.chosen) {
+            self.entries.retain(|held| held.entry > applied || held.chosen);
+        }
+        let below = self.entries.partition_point(|held| held.entry <= applied);
+        self.entries.drain(..below.saturating_sub(held_entries));
+        if self.entries.is_empty() {
+            self.entries = VecDeque::new();
+        }
+    }
+}
+
+/// An entry that the index knows to be chosen, handed to the assembler because the record that says
+/// so is not read again.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct KnownChosen {
+    /// Which entry.
+    pub entry: Entry,
+    /// The ballot at which it was chosen.
+    pub ballot: Ballot,
+    /// What was chosen.
+    pub value_id: ValueId,
+    /// The entity's checksum chain at this entry, when a chosen mark named it.
+    pub chain: Option<u32>,
+}
+
+/// What must be read to load an entity.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct LoadPlan {
+    /// The entity.
+    pub entity: EntityId,
+    /// Its latest image; read it first.
+    pub image: Option<Location>,
+    /// Records of the entries above the image, in LSN order. At most two for each entry, and one
+    /// for an entry whose value is in its latest entry record.
+    pub records: Vec<Location>,
+    /// The entries above the image known to be chosen. [`LoadPlan::assembler`] takes them over.
+    pub chosen: Vec<KnownChosen>,
+}
+
+impl LoadPlan {
+    /// The assembler to feed the image and then the records to.
+    #[must_use]
+    pub fn assembler(&self) -> Assembler {
+        Assembler::with_chosen(self.entity, self.chosen.clone())
+    }
+}
+
+/// One entity as [`Index::entities_after`] shows it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct EntityOverview {
+    /// The entity.
+    pub entity: EntityId,
+    /// Highest entry known to be chosen.
+    pub chosen: Entry,
+    /// Highest entry with any durable record.
+    pub last: Entry,
+    /// The entry applied in its latest image.
+    pub applied: Entry,
+    /// Bytes of records noted since the image.
+    pub bytes_since_image: u64,
+    /// The owner's count.
+    pub keys: u32,
+}
+
+/// Where the records of every entity ever written on this core are.
+#[derive(Clone, Debug)]
+pub struct Index {
+    tables: Vec<BTreeMap<EntityId, EntityIndex>>,
+    held_entries: usize,
+    entities: usize,
+    entry_slots: usize,
+}
+
+impl Index {
+    /// An empty index that keeps up to `held_entries` chosen entries at or below each entity's
+    /// image.
+    #[must_use]
+    pub fn new(held_entries: usize) -> Self {
+        let tables = vec![BTreeMap::new(); SUB_TABLES];
+        Self { tables, held_entries, entities: 0, entry_slots: 0 }
+    }
+
+    /// What is known of an entity, `None` when it has no durable record.
+    #[must_use]
+    pub fn get(&self, entity: EntityId) -> Option<&EntityIndex> {
+        self.tables[sub_table(entity)].get(&entity)
+    }
+
+    /// How many entities have a durable record.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entities
+    }
+
+    /// Whether no entity has a durable record.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entities == 0
+    }
+
+    /// Takes notice of a durable record. Called in LSN order, when a record becomes durable and
+    /// when recovery finds it, so that both lead to the same index.
+    pub fn note(&mut self, summary: &RecordSummary, location: Location) {
+        assert!(location.length > 0, "a record has bytes");
+        let entity = summary.entity();
+        let known = self.tables[sub_table(entity)].entry(entity).or_insert_with(|| {
+            self.entities += 1;
+            EntityIndex::default()
+        });
+        let slots = known.entries.capacity();
+        known.bytes_since_image += u64::from(location.length);
+        match *summary {
+            RecordSummary::Image { applied, .. } => {
+                if applied >= known.applied() {
+                    known.image = Some((applied, location));
+                    known.bytes_since_image = 0;
+                    known.chosen = known.chosen.max(applied);
+                    known.last = known.last.max(applied);
+                    known.prune(self.held_entries);
+                }
+            }
+            RecordSummary::Entry { entry, .. }
+            | RecordSummary::Value { entry, .. }
+            | RecordSummary::Chosen { entry, .. } => {
+                let held = known.entry_mut(entry);
+                held.note(summary, location);
+                if held.chosen {
+                    known.chosen = known.chosen.max(entry);
+                }
+                known.last = known.last.max(entry);
+                if entry <= known.applied() {
+                    known.prune(self.held_entries);
+                }
+            }
+        }
+        self.entry_slots = self.entry_slots - slots + known.entries.capacity();
+    }
+
+    /// Sets the owner's count of an entity; nothing happens when the entity has no durable record.
+    pub fn set_keys(&mut self, entity: EntityId, keys: u32) {
+        if let Some(known) = self.tables[sub_table(entity)].get_mut(&entity) {
+            known.keys = keys;
+        }
+    }
+
+    /// What must be read to load an entity. Empty for one that has no durable record.
+    #[must_use]
+    pub fn load_plan(&self, entity: EntityId) -> LoadPlan {
+        let mut plan = LoadPlan { entity, image: None, records: Vec::new(), chosen: Vec::new() };
+        let Some(known) = self.get(entity) else { return plan };
+        plan.image = known.image.map(|(_, location)| location);
+        let applied = known.applied();
+        for held in known.entries.iter().filter(|held| held.entry > applied) {
+            plan.records.extend(held.record());
+            plan.records.extend(held.value());
+            if held.chosen
+                && let Some(value_id) = held.value_id()
+            {
+                let (entry, ballot, chain) = (held.entry, held.ballot, held.chain());
+                plan.chosen.push(KnownChosen { entry, ballot, value_id, chain });
+            }
+        }
+        plan.records.sort_unstable();
+        plan.records.dedup();
+        plan
+    }
+
+    /// Entry, ballot, value id and the record holding the value, of every entry `first..=last`;
+    /// `None` when one of them is not held, not known to be chosen, or held without its value.
+    #[must_use]
+    pub fn chosen_range(
+        &self,
+        entity: EntityId,
+        first: Entry,
+        last: Entry,
+    ) -> Option<Vec<(Entry, Ballot, ValueId, Location)>> {
+        let known = self.get(entity)?;
+        if first > last || first == Entry::ZERO || last > known.last {
+            return None;
+        }
+        let begin = known.entries.partition_point(|held| held.entry < first);
+        let mut expected = first;
+        let mut range = Vec::new();
+        for held in known.entries.range(begin..) {
+            if held.entry != expected || !held.chosen {
+                return None;
+            }
+            range.push((held.entry, held.ballot, held.value_id()?, held.value()?));
+            if held.entry == last {
+                return Some(range);
+            }
+            expected = expected.next();
+        }
+        None
+    }
+
+    /// Up to `limit` entities after `cursor`, in the index's own order, which never changes: by
+    /// sub-table, then by id. `None` begins at the beginning; fewer than `limit` means the end was
+    /// reached.
+    #[must_use]
+    pub fn entities_after(&self, cursor: Option<EntityId>, limit: usize) -> Vec<EntityOverview> {
+        let first = cursor.map_or(0, sub_table);
+        let mut found = Vec::new();
+        for (number, table) in self.tables.iter().enumerate().skip(first) {
+            let begin = match cursor {
+                Some(cursor) if number == first => Bound::Excluded(cursor),
+                _ => Bound::Unbounded,
+            };
+            let room = limit - found.len();
+            let rest = table.range((begin, Bound::Unbounded)).take(room);
+            found.extend(rest.map(|(entity, known)| EntityOverview {
+                entity: *entity,
+                chosen: known.chosen,
+                last: known.last,
+                applied: known.applied(),
+                bytes_since_image: known.bytes_since_image,
+                keys: known.keys,
+            }));
+            if found.len() == limit {
+                break;
+            }
+        }
+        found
+    }
+
+    /// The oldest segment that still holds something needed to load the entity: no segment from it
+    /// on may be freed before the entity has a newer image.
+    #[must_use]
+    pub fn oldest_needed(&self, entity: EntityId) -> Option<SegmentId> {
+        let known = self.get(entity)?;
+        let applied = known.applied();
+        let entries = known.entries.iter().filter(|held| held.entry > applied);
+        let image = known.image.map(|(_, location)| location.segment);
+        entries.filter_map(IndexedEntry::oldest_segment).chain(image).min()
+    }
+
+    /// Forgets what is only held for peers (entries at or below the image) and lies in segments
+    /// before `first_kept`, so that these can be freed.
+    pub fn forget_before(&mut self, entity: EntityId, first_kept: SegmentId) {
+        let Some(known) = self.tables[sub_table(entity)].get_mut(&entity) else { return };
+        let slots = known.entries.capacity();
+        let applied = known.applied();
+        let kept = |held: &IndexedEntry| {
+            held.entry > applied || held.oldest_segment().is_none_or(|oldest| oldest >= first_kept)
+        };
+        known.entries.retain(kept);
+        if known.entries.is_empty() {
+            known.entries = VecDeque::new();
+        }
+        self.entry_slots = self.entry_slots - slots + known.entries.capacity();
+    }
+
+    /// Bytes of memory the index takes, about: tree nodes are taken to be two thirds full, and
+    /// values held under a second id of the same entry are not counted.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        let entity = size_of::<EntityId>() + size_of::<EntityIndex>();
+        let trees = self.entities * entity * 3 / 2;
+        trees + self.entry_slots * size_of::<IndexedEntry>() + size_of_val(self.tables.as_slice())
+    }
+}
+
+/// Ids made from keys share their upper bits, and others may be counted up: multiplying by an odd
+/// constant near 2^64 / golden ratio spreads both over the upper byte.
+fn sub_table(entity: EntityId) -> usize {
+    let mixed = (entity.0 ^ (entity.0 >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    usize::try_from(mixed >> 56).expect("8 bits fit a usize")
+}

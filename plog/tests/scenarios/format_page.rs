@@ -1,0 +1,64 @@
+//! The example on the format page is what the code writes.
+
+use plog::block::{BLOCK_SIZE, is_zero};
+use plog::frame::FRAME_HEADER_SIZE;
+use plog::identity::LogIdentity;
+use plog::log::{Log, LogConfig, Urgency};
+use plog::log_record::{LogRecord, LoggedValue};
+use plog::segment::SpareId;
+
+use crate::disk::{accepted, bytes, chosen, entry, image, value};
+
+const PAGE: &str = include_str!("../../../docs/FORMAT.md");
+
+fn hex(bytes: &[u8]) -> String {
+    let mut text = String::from("```text\n");
+    for (number, line) in bytes.chunks(16).enumerate() {
+        let digits: Vec<String> = line.iter().map(|byte| format!("{byte:02x}")).collect();
+        text.push_str(&format!("{:04x}  {}\n", number * 16, digits.join(" ")));
+    }
+    text.push_str("```\n");
+    text
+}
+
+fn on_the_page(what: &str, bytes: &[u8]) {
+    let text = hex(bytes);
+    assert!(PAGE.contains(&text), "docs/FORMAT.md should show as the {what}:\n{text}");
+}
+
+#[test]
+fn the_example_on_the_format_page_is_what_is_written() {
+    let identity = LogIdentity {
+        cluster: 0xc1,
+        node: 2,
+        incarnation: 0x0011_2233_4455_6677_8899_aabb_ccdd_eeff,
+        core: 1,
+        core_count: 4,
+    };
+    let mut log = Log::new(LogConfig::for_identity(identity), None);
+    log.handle_spare(SpareId(0));
+    let records = [
+        entry(0xe1, 1, accepted(1, 6), LoggedValue::Inline(b"hello".as_slice().into())),
+        value(0xe1, 2, 7, bytes(0xaa, 9)),
+        chosen(0xe1, 1, 1, 6),
+        image(0xe1, 1, 3),
+    ];
+    for record in &records {
+        log.append(record, Urgency::Now);
+    }
+    let write = log.poll_write().expect("urgent, and a spare is there");
+    assert_eq!(write.buffer.len(), 2 * BLOCK_SIZE);
+    let (header, frame) = write.buffer.split_at(BLOCK_SIZE);
+    on_the_page("segment header", &header[..68]);
+    assert!(is_zero(&header[68..]));
+    on_the_page("frame header", &frame[..FRAME_HEADER_SIZE]);
+    let mut position = FRAME_HEADER_SIZE;
+    for (record, name) in records.iter().zip(["entry", "value", "chosen mark", "image"]) {
+        let (parsed, length) = LogRecord::decode(&frame[position..]).expect("just encoded");
+        assert_eq!(&parsed, record);
+        on_the_page(name, &frame[position..position + length]);
+        position += length;
+    }
+    assert!(is_zero(&frame[position..]));
+    log.handle_written(write.buffer);
+}
