@@ -2,9 +2,9 @@
 
 use std::collections::VecDeque;
 
+use net::peer::message::ForwardAnswer;
 use net::peer::message::PeerMessage;
 use net::resp::value::{Protocol, Value};
-use net::peer::message::ForwardAnswer;
 use plog::log::{Log, Urgency};
 use plog::log_record::LogRecord;
 use plog::vocabulary::{AcceptorId, EntityId, Entry, Lsn, ValueId};

@@ -48,7 +48,9 @@ pub(crate) fn too_many_entities() -> Value {
 
 /// This replica's history of the entity is not the majority's.
 pub(crate) fn diverged() -> Value {
-    error("ERR this replica's copy of the key differs from its peers and does not serve; use another")
+    error(
+        "ERR this replica's copy of the key differs from its peers and does not serve; use another",
+    )
 }
 
 /// The entity's records could not be read back.

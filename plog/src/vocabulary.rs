@@ -94,7 +94,9 @@ pub struct BootEpoch(pub u32);
 ///
 /// Ordered by round, then boot epoch, then acceptor. Round 0 is reserved for the pre-authorised
 /// proposer; a real prepare uses round ≥ 1. [`Ballot::NONE`] is below every ballot anyone can own.
-#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[derive(
+    Archive, Serialize, Deserialize, Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd,
+)]
 pub struct Ballot {
     // `derive(Ord)` compares in field order.
     /// Attempt number; 0 only for a pre-authorised proposal.
@@ -155,9 +157,7 @@ pub struct ValueId {
 
 /// A position in a core's PLog: the number of a record, from 1. "Durable up to LSN x" is what
 /// gates messages and replies. 0 is before the first record.
-#[derive(
-    Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd,
-)]
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Lsn(pub u64);
 
 impl Lsn {

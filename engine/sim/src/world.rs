@@ -235,13 +235,8 @@ impl World {
             config.core = core.id.core;
             config.core_count = core_count;
             configure(&mut config);
-            let identity = LogIdentity {
-                cluster: 7,
-                node,
-                incarnation: 77,
-                core: core.id.core,
-                core_count,
-            };
+            let identity =
+                LogIdentity { cluster: 7, node, incarnation: 77, core: core.id.core, core_count };
             let mut log_config = LogConfig::for_identity(identity);
             log_config.segment_size = SEGMENT_SIZE;
             log_config.frame_size_max = SEGMENT_SIZE / 4;
@@ -321,9 +316,8 @@ impl World {
             }
         }
         // Events towards the dead node are void by their epoch.
-        self.pending.retain(|_, event| {
-            !matches!(event, Event::LinkUp { to, .. } if to.node == node)
-        });
+        self.pending
+            .retain(|_, event| !matches!(event, Event::LinkUp { to, .. } if to.node == node));
     }
 
     /// Gives a command to a node's core that owns its first key. Returns the name of its reply.
@@ -347,21 +341,35 @@ impl World {
         request_id: Option<&str>,
         freshness: Freshness,
     ) -> u64 {
-        self.next_ticket += 1;
-        let sequence = self.next_ticket;
         let entity = entity_of(words[1].as_bytes());
-        let to = self.owner(node, entity);
-        let ticket = Ticket { core: to.core, connection: 1, sequence };
         let request = EntityRequest::Command(Command {
             arguments: Arguments::from_slices(words),
             request_id: request_id.map(|id| id.as_bytes().into()),
             freshness,
         });
+        self.request(node, entity, request)
+    }
+
+    fn request(&mut self, node: u8, entity: EntityId, request: EntityRequest) -> u64 {
+        self.next_ticket += 1;
+        let sequence = self.next_ticket;
+        let to = self.owner(node, entity);
+        let ticket = Ticket { core: to.core, connection: 1, sequence };
         let now = Time(self.now);
         let shard = self.core(to).shard.as_mut().expect("submitted to a node that is up");
         shard.handle_request(now, ticket, entity, request);
         self.pump(to);
         sequence
+    }
+
+    /// Asks a node what it knows of a key's entity.
+    ///
+    /// # Panics
+    ///
+    /// When the node is down.
+    pub fn inspect(&mut self, node: u8, key: &str) -> u64 {
+        let entity = entity_of(key.as_bytes());
+        self.request(node, entity, EntityRequest::Inspect)
     }
 
     /// The reply to a command, with the time it came.

@@ -19,8 +19,8 @@ struct Open {
     request_id: String,
     /// Its place in the history.
     place: usize,
-    /// The boot of the node that was asked: a reply dies with it.
-    epoch: u32,
+    /// The node that was asked, and its boot: a reply dies with it.
+    asked: (u8, u32),
 }
 
 struct Run {
@@ -52,16 +52,15 @@ impl Run {
         };
         let called_at = self.world.now();
         self.history.push(Operation { key, is_increment, called_at, replied: None });
-        let (place, epoch) = (self.history.len() - 1, self.world.epoch(node));
-        self.clients[client].open = Some(Open { ticket, request_id: id, place, epoch });
+        let (place, asked) = (self.history.len() - 1, (node, self.world.epoch(node)));
+        self.clients[client].open = Some(Open { ticket, request_id: id, place, asked });
         self.submitted += 1;
     }
 
     /// The reply is in, or the node died: note it, or try the same again elsewhere.
     fn look_at(&mut self, client: usize) {
         let Some(open) = self.clients[client].open.clone() else { return };
-        let Open { ticket, request_id, place, epoch } = open;
-        let node = self.clients[client].node;
+        let Open { ticket, request_id, place, asked: (node, epoch) } = open;
         let reply = self.world.reply(ticket).cloned();
         let failed = match &reply {
             Some((_, Value::Error(_))) => true,
@@ -72,7 +71,7 @@ impl Run {
             self.history[place].replied = Some(replied);
             self.clients[client].open = None;
         } else if failed {
-            let next = (node + 1) % self.world.node_count();
+            let next = (self.clients[client].node + 1) % self.world.node_count();
             self.clients[client].node = next;
             if !self.world.is_up(next) {
                 return;
@@ -86,8 +85,8 @@ impl Run {
                 self.clients[client].open = None;
                 return;
             };
-            let epoch = self.world.epoch(next);
-            self.clients[client].open = Some(Open { ticket, request_id, place, epoch });
+            let asked = (next, self.world.epoch(next));
+            self.clients[client].open = Some(Open { ticket, request_id, place, asked });
         }
     }
 }
@@ -97,8 +96,7 @@ fn run(seed: u64, cores: &[u16], operations: usize, configure: fn(&mut ShardConf
     world.run_for(50_000);
     let nodes = world.node_count();
     let clients = (0..8).map(|client| Client { node: client % nodes, open: None }).collect();
-    let mut run =
-        Run { world, history: Vec::new(), clients, submitted: 0, retries: 0, crashes: 0 };
+    let mut run = Run { world, history: Vec::new(), clients, submitted: 0, retries: 0, crashes: 0 };
     // Safety: faults of every kind, at most a minority down at a time for long.
     while run.submitted < operations {
         for client in 0..run.clients.len() {
@@ -158,11 +156,23 @@ fn run(seed: u64, cores: &[u16], operations: usize, configure: fn(&mut ShardConf
         }
         run.world.run_for(10_000);
     }
-    assert!(
-        run.clients.iter().all(|client| client.open.is_none()),
-        "seed {seed}: a command did not end"
-    );
+    if let Some(open) = run.clients.iter().find_map(|client| client.open.clone()) {
+        let key = &run.history[open.place].key;
+        let everywhere = inspect_everywhere(&mut run.world, key);
+        panic!("seed {seed}: a command on {key} did not end:\n{everywhere}");
+    }
     run
+}
+
+/// What every node says of a key's entity.
+fn inspect_everywhere(world: &mut World, key: &str) -> String {
+    let mut said = String::new();
+    for node in 0..world.node_count() {
+        let ticket = world.inspect(node, key);
+        let value = world.answer(ticket, 1_000_000);
+        said.push_str(&format!("node {node}: {value:?}\n"));
+    }
+    said
 }
 
 fn check(seed: u64, run: &mut Run) {
@@ -187,10 +197,10 @@ fn check(seed: u64, run: &mut Run) {
         let entity = entity_of(format!("counter{key}").as_bytes());
         let chains = run.world.chains(entity);
         let first = chains.first().map(|chain| (chain.1, chain.2));
-        assert!(
-            chains.iter().all(|chain| Some((chain.1, chain.2)) == first),
-            "seed {seed}: counter{key} did not converge: {chains:?}"
-        );
+        if chains.iter().any(|chain| Some((chain.1, chain.2)) != first) {
+            let everywhere = inspect_everywhere(&mut run.world, &format!("counter{key}"));
+            panic!("seed {seed}: counter{key} did not converge: {chains:?}\n{everywhere}");
+        }
     }
     assert!(run.world.checker.checked > 1000);
 }

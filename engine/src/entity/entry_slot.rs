@@ -212,8 +212,7 @@ impl EntrySlot {
         };
         let record = LogRecord::Entry { entity, entry, record: self.local, value };
         self.unlogged = false;
-        self.lsn =
-            if lazily { context.append_lazily(&record) } else { context.append(&record) };
+        self.lsn = if lazily { context.append_lazily(&record) } else { context.append(&record) };
         self.lsn
     }
 

@@ -42,7 +42,8 @@ impl<M: StateMachine> Entity<M> {
                 continue;
             }
             let forward = context.new_forward();
-            let request_id = command.request_id.get_or_insert_with(|| own_request_id(context, forward));
+            let request_id =
+                command.request_id.get_or_insert_with(|| own_request_id(context, forward));
             let message = ForwardedCommand {
                 forward,
                 entity: self.id,

@@ -136,8 +136,7 @@ impl<M: StateMachine> Entity<M> {
         self.chain = chain::extend(self.chain, value);
         self.applied = entry;
         self.max_chosen = self.max_chosen.max(entry);
-        self.last =
-            Some(LastChosen { value_id: id, decided: Some((ballot, Rc::clone(value))) });
+        self.last = Some(LastChosen { value_id: id, decided: Some((ballot, Rc::clone(value))) });
         self.bytes_since_image += value.len() + RECORD_OVERHEAD_BYTES;
         self.account(context);
         true

@@ -202,7 +202,12 @@ impl<M: StateMachine> Entity<M> {
     }
 
     /// A command for this entity.
-    pub(crate) fn handle_command(&mut self, context: &mut Context, origin: Origin, command: Command) {
+    pub(crate) fn handle_command(
+        &mut self,
+        context: &mut Context,
+        origin: Origin,
+        command: Command,
+    ) {
         let deadline = context.now.after_us(context.config.request_timeout_us);
         self.handle_command_until(context, origin, command, deadline);
     }
@@ -311,14 +316,23 @@ impl<M: StateMachine> Entity<M> {
     }
 
     /// "You are behind."
-    pub(crate) fn handle_newer(&mut self, context: &mut Context, from: AcceptorId, notice: NewerNotice) {
-        self.note_max_chosen(notice.max_chosen, from);
-        self.drive(context);
+    pub(crate) fn handle_newer(
+        &mut self,
+        context: &mut Context,
+        from: AcceptorId,
+        notice: NewerNotice,
+    ) {
+        self.handle_behind(context, from, notice.max_chosen);
     }
 
     /// A peer holds `chosen`, which is more than this replica has.
     pub(crate) fn handle_behind(&mut self, context: &mut Context, from: AcceptorId, chosen: Entry) {
         self.note_max_chosen(chosen, from);
+        if chosen > self.applied {
+            // Whoever says so has it: asking is worth while again.
+            self.fruitless = 0;
+            self.active_peer = Some(from);
+        }
         self.drive(context);
     }
 

@@ -168,8 +168,7 @@ impl<M: StateMachine> Entity<M> {
         let entry = self.applied.next();
         self.slots.entry(entry).or_default().prepare(ballot, context.log.durable());
         let phase = Phase::Preparing;
-        self.proposal =
-            Some(Proposal { entry, ballot, phase, own: None, sent_at: context.now });
+        self.proposal = Some(Proposal { entry, ballot, phase, own: None, sent_at: context.now });
         self.accept_built(context, built);
     }
 

@@ -31,8 +31,7 @@ impl<M: StateMachine> Entity<M> {
         context.counters.read_checks += 1;
         let check = context.new_check();
         let me = 1 << context.me().0;
-        self.read_round =
-            Some(ReadRound { check, entry, empty: me, sent_at: context.now, reads });
+        self.read_round = Some(ReadRound { check, entry, empty: me, sent_at: context.now, reads });
         // A majority needs only some of the peers; the others are asked after silence.
         let needed = context.config.majority() - 1;
         let replicas = context.config.replicas;
@@ -111,9 +110,8 @@ impl<M: StateMachine> Entity<M> {
     ) {
         self.note_max_chosen(answer.max_chosen, from);
         self.check_chain(context, answer.applied, answer.chain);
-        let is_current = |round: &&mut ReadRound| {
-            round.check == answer.check && round.entry == answer.entry
-        };
+        let is_current =
+            |round: &&mut ReadRound| round.check == answer.check && round.entry == answer.entry;
         if let Some(round) = self.read_round.as_mut().filter(is_current) {
             match answer.outcome {
                 ReadOutcome::Empty => {

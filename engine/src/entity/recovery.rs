@@ -99,7 +99,8 @@ impl<M: StateMachine> Entity<M> {
             let id = record.value_id.expect("a chosen record names its value");
             let value = Rc::clone(slot.value(id).expect("restored with its bytes"));
             if self.apply_value(context, entry, id, record.accepted, &value) {
-                self.last = Some(LastChosen { value_id: id, decided: Some((record.accepted, value)) });
+                self.last =
+                    Some(LastChosen { value_id: id, decided: Some((record.accepted, value)) });
             }
         }
     }

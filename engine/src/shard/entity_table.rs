@@ -29,7 +29,11 @@ fn sub_table(id: EntityId) -> usize {
 
 impl<M: StateMachine> EntityTable<M> {
     pub(crate) fn new() -> Self {
-        Self { tables: (0..SUB_TABLES).map(|_| BTreeMap::new()).collect(), count: 0, hand: (0, None) }
+        Self {
+            tables: (0..SUB_TABLES).map(|_| BTreeMap::new()).collect(),
+            count: 0,
+            hand: (0, None),
+        }
     }
 
     pub(crate) fn len(&self) -> usize {

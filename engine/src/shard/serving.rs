@@ -120,8 +120,7 @@ impl<M: StateMachine> Shard<M> {
             let (entry, ballot, id, _) = *item;
             Some(ChosenEntry { entry, ballot, value: CarriedValue { id, bytes: bytes? } })
         });
-        let answer =
-            CatchUpAnswer { entity: work.entity, entries: entries.collect(), max_chosen };
+        let answer = CatchUpAnswer { entity: work.entity, entries: entries.collect(), max_chosen };
         self.context.send(work.to.acceptor, PeerMessage::CatchUpAnswer(answer));
     }
 }

@@ -108,11 +108,13 @@ impl<M: StateMachine> Shard<M> {
             .iter()
             .map(|held| {
                 // Memory may be ahead of what is durable.
-                let applied = self.entities.get(held.entity).map_or(Entry::ZERO, |entity| entity.applied());
+                let applied =
+                    self.entities.get(held.entity).map_or(Entry::ZERO, |entity| entity.applied());
                 SweptEntity { entity: held.entity, chosen: held.chosen.max(applied) }
             })
             .collect();
-        let message = PeerMessage::SweepAnswer(SweepAnswer { after: request.after, entities, done });
+        let message =
+            PeerMessage::SweepAnswer(SweepAnswer { after: request.after, entities, done });
         let to = from.acceptor;
         self.context.messages.push_back(Outgoing { to, core: Some(from.core), message });
     }

@@ -1,5 +1,5 @@
 use plog::block::BLOCK_SIZE;
-use plog::frame::FrameError;
+use plog::frame::{FrameError, FrameHeader};
 use plog::identity::{ForeignField, LogIdentity};
 use plog::log::{RECOVERY_LSN_GAP, Urgency};
 use plog::recovery::{DamageReason, Recovered, ScanError, Scanner};
@@ -146,6 +146,20 @@ fn every_flipped_bit_of_the_last_frame_is_seen() {
         disk.files.get_mut(&FIRST).expect("written")[bit / 8] ^= 1 << (bit % 8);
     }
     assert_eq!(disk.scan().records.len(), 2);
+}
+
+#[test]
+fn a_frame_checks_its_records_without_parsing_them() {
+    let disk = filled(1);
+    let mut frame = disk.files[&FIRST][BLOCK_SIZE..3 * BLOCK_SIZE].to_vec();
+    let header = FrameHeader::parse(&frame, &identity(), FIRST).expect("good");
+    assert!(header.payload(&frame).is_ok());
+    for position in (64..64 + 8088).step_by(7) {
+        frame[position] ^= 0x10;
+        let refused = header.payload(&frame);
+        assert!(matches!(refused, Err(FrameError::PayloadChecksum { .. })), "byte {position}");
+        frame[position] ^= 0x10;
+    }
 }
 
 #[test]
