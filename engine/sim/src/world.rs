@@ -182,6 +182,21 @@ impl World {
         count
     }
 
+    /// Delivers those of the messages kept back that match, in order; the others stay.
+    pub fn release_matching(&mut self, matches: fn(CoreId, CoreId, &PeerMessage) -> bool) -> usize {
+        let held = std::mem::take(&mut self.held);
+        let mut count = 0;
+        for (from, to, message) in held {
+            if matches(from, to, &message) {
+                self.send_frame(from, to, &[message]);
+                count += 1;
+            } else {
+                self.held.push((from, to, message));
+            }
+        }
+        count
+    }
+
     /// How many messages are kept back.
     #[must_use]
     pub fn held_count(&self) -> usize {

@@ -50,10 +50,6 @@ struct MeshLink {
     unannounced: bool,
 }
 
-/// Why a request did not cross: it is handed back, to be offered again after a reply came.
-#[derive(Debug)]
-pub struct NoCredit(pub MeshMessage);
-
 /// The mesh of a node: one end per core, in order.
 ///
 /// # Errors
@@ -105,24 +101,17 @@ impl MeshEnd {
         self.links[usize::from(core)].as_ref().is_some_and(|link| link.unanswered < CREDIT)
     }
 
-    /// Sends something that will be answered.
-    ///
-    /// # Errors
-    ///
-    /// [`NoCredit`] hands it back when too many requests to that core are unanswered.
+    /// Sends something that will be answered. The caller has made sure of the credit.
     ///
     /// # Panics
     ///
-    /// When `core` is this core itself, or none of the node's.
-    pub fn send_request(&mut self, core: u16, message: MeshMessage) -> Result<(), NoCredit> {
+    /// Without credit, or when `core` is this core itself or none of the node's.
+    pub fn send_request(&mut self, core: u16, message: MeshMessage) {
         debug_assert!(!message.is_answer());
         let link = self.link(core);
-        if link.unanswered >= CREDIT {
-            return Err(NoCredit(message));
-        }
+        assert!(link.unanswered < CREDIT, "a request is sent with credit");
         link.unanswered += 1;
         link.push(message);
-        Ok(())
     }
 
     /// Sends the answer to a request of `core`; there is always room for it.
@@ -201,7 +190,7 @@ mod tests {
 
     use engine::request::Ticket;
 
-    use super::{CREDIT, MeshEnd, NoCredit, mesh};
+    use super::{CREDIT, MeshEnd, mesh};
     use crate::mesh::message::MeshMessage;
 
     fn request(sequence: u64) -> MeshMessage {
@@ -229,30 +218,35 @@ mod tests {
     }
 
     #[test]
-    fn requests_beyond_the_credit_come_back_until_a_reply_frees_some() {
+    fn credit_is_spent_by_requests_and_freed_by_replies() {
         let (mut zero, mut one) = pair();
         for sequence in 0..CREDIT as u64 {
-            zero.send_request(1, request(sequence)).unwrap();
+            zero.send_request(1, request(sequence));
         }
         assert!(!zero.has_credit(1));
-        let refused = zero.send_request(1, request(u64::MAX));
-        assert!(matches!(
-            refused,
-            Err(NoCredit(MeshMessage::StatusWanted { gather: u64::MAX }))
-        ));
         assert!(one.receive(0).is_some());
         one.send_answer(0, reply(0));
         assert!(!zero.has_credit(1), "credit comes with the reply, not with its sending");
         assert!(zero.receive(1).is_some());
-        assert!(zero.send_request(1, request(7)).is_ok());
+        assert!(zero.has_credit(1));
+        zero.send_request(1, request(7));
+    }
+
+    #[test]
+    #[should_panic(expected = "a request is sent with credit")]
+    fn a_request_without_credit_is_a_bug() {
+        let (mut zero, _one) = pair();
+        for sequence in 0..=CREDIT as u64 {
+            zero.send_request(1, request(sequence));
+        }
     }
 
     #[test]
     fn both_cores_with_all_credit_spent_can_still_answer_each_other() {
         let (mut zero, mut one) = pair();
         for sequence in 0..CREDIT as u64 {
-            zero.send_request(1, request(sequence)).unwrap();
-            one.send_request(0, request(sequence)).unwrap();
+            zero.send_request(1, request(sequence));
+            one.send_request(0, request(sequence));
         }
         // Nobody takes anything out before both have answered everything they can see.
         for sequence in 0..CREDIT as u64 {
@@ -278,14 +272,14 @@ mod tests {
             // SAFETY: one valid pollfd, and no waiting.
             unsafe { libc::poll(&raw mut poll, 1, 0) == 1 }
         };
-        zero.send_request(1, request(0)).unwrap();
+        zero.send_request(1, request(0));
         zero.ring_doorbells();
         assert!(!is_rung(&one), "it never said that it sleeps");
         assert!(!one.prepare_sleep(), "there is something to do");
         assert!(one.receive(0).is_some());
         assert!(one.prepare_sleep());
-        zero.send_request(1, request(1)).unwrap();
-        zero.send_request(1, request(2)).unwrap();
+        zero.send_request(1, request(1));
+        zero.send_request(1, request(2));
         assert!(!is_rung(&one), "only the end of the turn rings");
         zero.ring_doorbells();
         assert!(is_rung(&one));
@@ -327,7 +321,7 @@ mod tests {
             // Odd batch sizes make the rings wrap at ever different places.
             for _ in 0..1 + sent % 7 {
                 if sent < COUNT && zero.has_credit(1) {
-                    zero.send_request(1, request(sent)).unwrap();
+                    zero.send_request(1, request(sent));
                     sent += 1;
                 }
             }

@@ -126,9 +126,7 @@ impl Admin {
             "/readyz" => (503, TEXT, "starting\n".to_owned()),
             "/status" => (200, "application/json", format!("{}\n", self.status())),
             "/metrics" => (200, "text/plain; version=0.0.4", self.metrics()),
-            _ => {
-                (404, TEXT, "try /healthz, /readyz, /status or /metrics\n".to_owned())
-            }
+            _ => (404, TEXT, "try /healthz, /readyz, /status or /metrics\n".to_owned()),
         }
     }
 
@@ -138,9 +136,10 @@ impl Admin {
             .filter(|node| *node != self.identity.node_id)
             .map(|node| (node.to_string(), json!({ "live": shared.is_live(node) })))
             .collect();
-        let live = 1 + (0..self.identity.replicas)
-            .filter(|node| *node != self.identity.node_id && shared.is_live(*node))
-            .count();
+        let live = 1
+            + (0..self.identity.replicas)
+                .filter(|node| *node != self.identity.node_id && shared.is_live(*node))
+                .count();
         let majority = usize::from(self.identity.replicas) / 2 + 1;
         let cores: Vec<Value> = self
             .latest
@@ -191,7 +190,10 @@ impl Admin {
         push_head(&mut text, "certus_ready", "gauge", "1 when all cores listen.");
         push_line(&mut text, &format!("certus_ready {}", u8::from(self.readiness.is_ready())));
         push_head(&mut text, "certus_uptime_seconds", "gauge", "Seconds since the start.");
-        push_line(&mut text, &format!("certus_uptime_seconds {}", self.started.elapsed().as_secs()));
+        push_line(
+            &mut text,
+            &format!("certus_uptime_seconds {}", self.started.elapsed().as_secs()),
+        );
         // Samples of one name must stand together, so they are gathered over the cores first.
         let mut samples = std::collections::BTreeMap::new();
         for latest in self.latest.borrow().iter().flatten() {
@@ -325,7 +327,10 @@ mod tests {
     fn readiness_follows_starting_ready_and_stopping() {
         let (admin, shared, readiness) = admin();
         assert_eq!(get(&admin, "/healthz").1, "ok\n");
-        assert_eq!(get(&admin, "/readyz"), ("HTTP/1.0 503 Service Unavailable".to_owned(), "starting\n".to_owned()));
+        assert_eq!(
+            get(&admin, "/readyz"),
+            ("HTTP/1.0 503 Service Unavailable".to_owned(), "starting\n".to_owned())
+        );
         readiness.set();
         assert_eq!(get(&admin, "/readyz?verbose").1, "ready\n");
         shared.stop();
@@ -333,10 +338,11 @@ mod tests {
     }
 
     #[test]
-    fn status_says_first_whether_the_node_is_healthy_and_what_may_still_fail() {
+    fn status_says_whether_the_node_is_healthy_and_how_many_more_may_fail() {
         let (admin, shared, readiness) = admin();
         readiness.set();
-        let read = |admin: &Admin| -> Value { serde_json::from_str(&get(admin, "/status").1).unwrap() };
+        let read =
+            |admin: &Admin| -> Value { serde_json::from_str(&get(admin, "/status").1).unwrap() };
         assert_eq!(read(&admin)["healthy"], json!(false), "alone, one of three decides nothing");
         shared.peers[0].inbound_links.store(1, std::sync::atomic::Ordering::Relaxed);
         let status = read(&admin);

@@ -617,7 +617,10 @@ impl Config {
             }
             if member.core_client_port_first != 0 && member.cores == 0 {
                 return Err(contradiction(
-                    (&format!("node[{index}].core_client_port_first"), member.core_client_port_first),
+                    (
+                        &format!("node[{index}].core_client_port_first"),
+                        member.core_client_port_first,
+                    ),
                     (&format!("node[{index}].cores"), 0),
                     "say how many cores that node has, so that clients know its ports",
                 ));
@@ -640,7 +643,10 @@ impl Config {
             return Err(ConfigError::OutOfRange {
                 key: "node_id".to_owned(),
                 value: self.node_id.to_string(),
-                rule: format!("choose the id of one of the {count} [[node]] tables, 0 to {}", count - 1),
+                rule: format!(
+                    "choose the id of one of the {count} [[node]] tables, 0 to {}",
+                    count - 1
+                ),
             });
         }
         Ok(())
@@ -769,19 +775,17 @@ struct PortRange {
 impl PortRange {
     fn new(key: &'static str, address: SocketAddr, count: u16) -> Result<Self, ConfigError> {
         let first = address.port();
-        let last = first.checked_add(count.saturating_sub(1)).ok_or_else(|| {
-            ConfigError::OutOfRange {
+        let last =
+            first.checked_add(count.saturating_sub(1)).ok_or_else(|| ConfigError::OutOfRange {
                 key: key.to_owned(),
                 value: address.to_string(),
                 rule: format!("the ports of {count} cores must end at 65535; choose a lower one"),
-            }
-        })?;
+            })?;
         Ok(Self { key, ip: address.ip(), first, last })
     }
 
     fn overlaps(&self, other: &Self) -> bool {
-        let same =
-            self.ip == other.ip || self.ip.is_unspecified() || other.ip.is_unspecified();
+        let same = self.ip == other.ip || self.ip.is_unspecified() || other.ip.is_unspecified();
         same && self.first <= other.last && other.first <= self.last
     }
 }
@@ -975,8 +979,7 @@ fn replace(table: &mut Table, replacement: &Override) -> Result<(), ConfigError>
     };
     let mut alone = Table::new();
     alone.insert(key.clone(), typed.clone());
-    let _: Config =
-        alone.try_into().map_err(|error: toml::de::Error| bad(error.message()))?;
+    let _: Config = alone.try_into().map_err(|error: toml::de::Error| bad(error.message()))?;
     table.insert(key.clone(), typed);
     Ok(())
 }
@@ -1056,7 +1059,10 @@ mod tests {
             ),
             ("peer_address = \"10.0.0.1:7400\"", &["`peer_address`", "no authentication"]),
             ("admin_address = \"[::]:7800\"", &["`admin_address`", "no authentication"]),
-            ("peer_address = \"127.0.0.1:7000\"", &["`peer_address`", "`client_address`", "overlap"]),
+            (
+                "peer_address = \"127.0.0.1:7000\"",
+                &["`peer_address`", "`client_address`", "overlap"],
+            ),
             (
                 "cores = 4\ncore_client_port_first = 7398",
                 &["`core_client_port_first` is 127.0.0.1:7398 to 7401", "`peer_address`"],
@@ -1156,7 +1162,9 @@ mod tests {
 
     #[test]
     fn a_bad_override_names_the_variable_and_the_key() {
-        for (key, value) in [("node_id", "two"), ("node_id", "-1"), ("pin_cores", "yes"), ("log_level", "loud")] {
+        for (key, value) in
+            [("node_id", "two"), ("node_id", "-1"), ("pin_cores", "yes"), ("log_level", "loud")]
+        {
             let name = format!("CERTUS_{}", key.to_uppercase());
             let replacement = Override {
                 source_name: name.clone(),
@@ -1191,7 +1199,10 @@ mod tests {
         assert_eq!(one.entities_max, 1 << 24);
         assert!(third.entities_max * 3 >= one.entities_max);
         assert!(third.entities_max * 3 < one.entities_max + 3);
-        assert_eq!(third.request_ids_max, one.request_ids_max, "replicated state is not shared out");
+        assert_eq!(
+            third.request_ids_max, one.request_ids_max,
+            "replicated state is not shared out"
+        );
         assert_ne!(third.seed, one.seed);
         assert_eq!(config.core_limits(1).connections_max, 10_000);
         assert_eq!(config.core_limits(4).connections_max, 2_500);

@@ -6,9 +6,7 @@ use std::path::PathBuf;
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error(
-        "configuration file {file}: {error}; name an existing, readable file with --config"
-    )]
+    #[error("configuration file {file}: {error}; name an existing, readable file with --config")]
     Unreadable {
         /// The file.
         file: PathBuf,

@@ -302,7 +302,11 @@ impl LockedDirectory {
     ///
     /// When anything does not fit.
     pub fn inspect(&self, expected: &ExpectedIdentity) -> Result<Option<DirectoryIdentity>> {
-        if self.is_new()? { Ok(None) } else { self.check(expected).map(|found| Some(found.identity)) }
+        if self.is_new()? {
+            Ok(None)
+        } else {
+            self.check(expected).map(|found| Some(found.identity))
+        }
     }
 
     /// Checks that the directory is the one expected, or makes a new node in an empty one, whose
@@ -592,8 +596,7 @@ fn choose<T: Copy>(
 
 /// Refuses a directory that holds something this program did not make.
 fn refuse_foreign_files(path: &Path) -> Result<()> {
-    let entries =
-        std::fs::read_dir(path).map_err(failed(path, "listing it", PERMISSIONS))?;
+    let entries = std::fs::read_dir(path).map_err(failed(path, "listing it", PERMISSIONS))?;
     let mut names = Vec::new();
     for entry in entries {
         let entry = entry.map_err(failed(path, "listing it", PERMISSIONS))?;

@@ -111,10 +111,8 @@ impl KnownIncarnations {
     ///
     /// When it cannot be made durable; the peer must then not be answered.
     pub fn remember(&self, node_id: u8, incarnation: u128) -> Result<u128, IncarnationError> {
-        let cell = self
-            .known
-            .get(usize::from(node_id))
-            .ok_or(IncarnationError::NoSuchNode { node_id })?;
+        let cell =
+            self.known.get(usize::from(node_id)).ok_or(IncarnationError::NoSuchNode { node_id })?;
         if let Some(known) = cell.get() {
             return Ok(*known);
         }
@@ -143,15 +141,14 @@ impl KnownIncarnations {
         match (usable(&copies.first), usable(&copies.second)) {
             // The first file is written first: where both are whole they say the same, unless
             // somebody edited them.
-            (Some(first), Some(second)) if first != second => Err(self.damaged(
-                node_id,
-                format!("says {first:#x}"),
-                format!("says {second:#x}"),
-            )),
+            (Some(first), Some(second)) if first != second => {
+                Err(self.damaged(node_id, format!("says {first:#x}"), format!("says {second:#x}")))
+            }
             (Some(known), _) | (None, Some(known)) => Ok(Some(known)),
             (None, None) => {
                 let word = |copy: &Result<Vec<u8>, two_copies::CopyError>| {
-                    copy.as_ref().map_or_else(ToString::to_string, |_| "has a wrong size".to_owned())
+                    copy.as_ref()
+                        .map_or_else(ToString::to_string, |_| "has a wrong size".to_owned())
                 };
                 Err(self.damaged(node_id, word(&copies.first), word(&copies.second)))
             }
@@ -184,10 +181,7 @@ mod tests {
         assert_eq!(known.remember(2, 78).unwrap(), 77, "a second life is not remembered");
         let again = KnownIncarnations::load(directory.path()).unwrap();
         assert_eq!((again.lookup(2), again.lookup(1)), (Some(77), None));
-        assert!(matches!(
-            again.remember(5, 1),
-            Err(IncarnationError::NoSuchNode { node_id: 5 })
-        ));
+        assert!(matches!(again.remember(5, 1), Err(IncarnationError::NoSuchNode { node_id: 5 })));
     }
 
     #[test]

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{BorrowedFd, AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -178,4 +178,69 @@ pub fn open_direct(path: &Path) -> io::Result<OwnedFd> {
     let file: File =
         OpenOptions::new().read(true).write(true).custom_flags(libc::O_DIRECT).open(path)?;
     Ok(file.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use plog::segment::{SegmentId, SpareId};
+
+    use super::{FoundFiles, LogFiles};
+    use crate::node::segment_preparer::{SegmentPreparer, SpareDirectory, make_spare};
+    use crate::node::test_directory::TestDirectory;
+
+    const SIZE: u32 = 64 << 10;
+
+    #[test]
+    fn whole_spares_are_used_again_and_half_made_ones_removed() {
+        let directory = TestDirectory::new();
+        for spare in [2, 11] {
+            make_spare(directory.path(), SpareId(spare), SIZE, None).unwrap();
+        }
+        for name in ["spare-12.plog", "spare-13.plog.new", "letters.txt", "0000000000000003.plog"] {
+            std::fs::write(directory.path().join(name), b"short").unwrap();
+        }
+        let mut found = FoundFiles::look(directory.path(), SIZE).unwrap();
+        assert_eq!(found.spares, [SpareId(2), SpareId(11)]);
+        assert_eq!(found.next_spare, SpareId(13), "a number in use is not given out");
+        assert_eq!(found.segments.keys().collect::<Vec<_>>(), [&SegmentId(3)]);
+        found.remove_leftovers().unwrap();
+        for (name, is_left) in [
+            ("spare-12.plog", false),
+            ("spare-13.plog.new", false),
+            ("letters.txt", true),
+            ("0000000000000003.plog", true),
+        ] {
+            assert_eq!(directory.path().join(name).exists(), is_left, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_spare_becomes_a_segment_under_its_new_name_only() {
+        let directory = TestDirectory::new();
+        let cores =
+            vec![SpareDirectory { directory: directory.path().to_owned(), next: SpareId(1) }];
+        let (preparer, mut channels) = SegmentPreparer::start(cores, SIZE, 1 << 40).unwrap();
+        let mut files =
+            LogFiles::new(directory.path().to_owned(), BTreeMap::new(), channels.remove(0));
+        assert!(files.take_spare().is_none());
+        assert!(files.request_spare());
+        let ready = loop {
+            match files.take_spare() {
+                Some(ready) => break ready,
+                None => std::thread::yield_now(),
+            }
+        };
+        ready.result.unwrap();
+        files.open_spare(ready.spare, SegmentId(1)).unwrap();
+        assert!(files.segment(SegmentId(1)).is_some() && files.segment(SegmentId(2)).is_none());
+        assert_eq!((files.newest(), files.count()), (Some(SegmentId(1)), 1));
+        let found = FoundFiles::look(directory.path(), SIZE).unwrap();
+        assert!(found.spares.is_empty() && found.segments.contains_key(&SegmentId(1)));
+        let error = files.open_spare(SpareId(99), SegmentId(2)).unwrap_err();
+        assert!(error.to_string().contains("spare-99.plog"), "{error}");
+        drop(files);
+        preparer.join();
+    }
 }

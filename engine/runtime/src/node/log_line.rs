@@ -123,7 +123,11 @@ pub fn raw(text: &str) {
 }
 
 /// How many lines of this kind were left out before this one; `None` to leave this one out too.
-fn admit(rates: &mut BTreeMap<&'static str, Rate>, kind: &'static str, now: Instant) -> Option<u64> {
+fn admit(
+    rates: &mut BTreeMap<&'static str, Rate>,
+    kind: &'static str,
+    now: Instant,
+) -> Option<u64> {
     let rate = rates.entry(kind).or_insert(Rate { window: now, written: 0, left_out: 0 });
     if now.saturating_duration_since(rate.window) >= Duration::from_secs(1) {
         rate.window = now;
@@ -195,7 +199,9 @@ fn push_time(text: &mut String, now: SystemTime) {
 
 /// Year, month and day of a day counted from 1970-01-01.
 fn civil_date(day: u64) -> (u64, u64, u64) {
-    let leap = |year: u64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let leap = |year: u64| {
+        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
+    };
     // 146,097 days are exactly 400 years of this calendar: whole cycles first, then at most 400
     // steps.
     let mut year = 1970 + day / 146_097 * 400;

@@ -157,10 +157,7 @@ pub fn read_log(
 }
 
 /// What the node makes of the scanner's verdict.
-fn judge(
-    directory: &Path,
-    recovered: Recovered,
-) -> Result<Option<RecoveredTail>, RecoveryError> {
+fn judge(directory: &Path, recovered: Recovered) -> Result<Option<RecoveredTail>, RecoveryError> {
     let file_of = |segment: SegmentId| {
         directory.join(plog::segment::SegmentFileName::Segment(segment).to_string())
     };
@@ -213,5 +210,186 @@ impl Progress {
                 ],
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::OpenOptions;
+    use std::io;
+    use std::os::unix::fs::FileExt as _;
+    use std::path::Path;
+
+    use plog::identity::LogIdentity;
+    use plog::log::{Log, Urgency};
+    use plog::log_config::LogConfig;
+    use plog::log_record::LogRecord;
+    use plog::recovery::ScannedRecord;
+    use plog::segment::{SegmentFileName, SegmentId, SpareId};
+    use plog::vocabulary::{AcceptorId, BootEpoch, EntityId, Entry, ValueId};
+
+    use super::{RecoveredLog, RecoveryError, read_log};
+    use crate::node::fatal::ExitStatus;
+    use crate::node::log_files::{FoundFiles, LogFiles};
+    use crate::node::segment_preparer::{
+        SegmentPreparer, SpareChannel, SpareDirectory, make_spare,
+    };
+    use crate::node::test_directory::TestDirectory;
+
+    const SIZE: u32 = 64 << 10;
+    const IDENTITY: LogIdentity =
+        LogIdentity { cluster: 7, node: 1, incarnation: 99, core: 0, core_count: 1 };
+
+    fn config() -> LogConfig {
+        LogConfig {
+            segment_size: SIZE,
+            frame_size_max: 16 << 10,
+            ..LogConfig::for_identity(IDENTITY)
+        }
+    }
+
+    fn record(number: u64) -> LogRecord {
+        let value_id = ValueId { originator: AcceptorId(1), epoch: BootEpoch(1), counter: number };
+        LogRecord::Value {
+            entity: EntityId(number % 5),
+            entry: Entry(number),
+            value_id,
+            bytes: vec![u8::try_from(number % 251).unwrap(); 5000].into(),
+        }
+    }
+
+    fn channel(directory: &Path) -> SpareChannel {
+        let directory = SpareDirectory { directory: directory.to_owned(), next: SpareId(1000) };
+        let (_thread, mut channels) =
+            SegmentPreparer::start(vec![directory], SIZE, 1 << 40).unwrap();
+        channels.remove(0)
+    }
+
+    /// Appends one frame for each of `numbers`, as a running core does, from where the directory's
+    /// log ends.
+    fn append(directory: &Path, numbers: std::ops::Range<u64>) {
+        let (found, recovered, _) = read(directory).unwrap();
+        let mut log = Log::new(config(), recovered.tail);
+        let mut files = LogFiles::new(directory.to_owned(), recovered.segments, channel(directory));
+        let mut next_spare = found.next_spare;
+        for spare in found.spares {
+            log.handle_spare(spare);
+        }
+        for number in numbers {
+            log.append(&record(number), Urgency::Now);
+            if log.spares_wanted() > 0 {
+                make_spare(directory, next_spare, SIZE, None).unwrap();
+                log.handle_spare(next_spare);
+                next_spare = SpareId(next_spare.0 + 1);
+            }
+            let write = log.poll_write().unwrap();
+            if let Some(spare) = write.opens {
+                files.open_spare(spare, write.segment).unwrap();
+            }
+            let file = files.segment(write.segment).unwrap().try_clone_to_owned().unwrap();
+            std::fs::File::from(file).write_all_at(&write.buffer, write.offset).unwrap();
+            log.handle_written(write.buffer);
+        }
+    }
+
+    type Read = (FoundFiles, RecoveredLog, Vec<ScannedRecord>);
+
+    fn read(directory: &Path) -> Result<Read, RecoveryError> {
+        let found = FoundFiles::look(directory, SIZE).unwrap();
+        let mut records = Vec::new();
+        let log = read_log(directory, IDENTITY, &found, || false, |scanned| records.push(scanned))?;
+        Ok((found, log, records))
+    }
+
+    fn change(
+        directory: &Path,
+        segment: u64,
+        change: impl FnOnce(&std::fs::File) -> io::Result<()>,
+    ) {
+        let name = SegmentFileName::Segment(SegmentId(segment)).to_string();
+        let file = OpenOptions::new().read(true).write(true).open(directory.join(name)).unwrap();
+        change(&file).unwrap();
+    }
+
+    #[test]
+    fn a_log_written_over_several_starts_is_read_back_whole_and_in_order() {
+        let directory = TestDirectory::new();
+        assert!(
+            read(directory.path()).unwrap().1.tail.is_none(),
+            "an empty directory is a new log"
+        );
+        append(directory.path(), 1..10);
+        append(directory.path(), 10..30);
+        let (found, log, records) = read(directory.path()).unwrap();
+        assert!(found.segments.len() > 2, "several segments were opened");
+        assert_eq!(log.segments.len(), found.segments.len());
+        assert_eq!(log.records, 29);
+        assert_eq!(log.bytes, u64::from(SIZE) * u64::try_from(found.segments.len()).unwrap());
+        let numbers: Vec<_> = records.iter().map(|scanned| scanned.record.clone()).collect();
+        assert_eq!(numbers, (1..30).map(record).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_torn_last_frame_is_left_out_and_the_log_goes_on_over_it() {
+        let directory = TestDirectory::new();
+        append(directory.path(), 1..4);
+        let (_, log, records) = read(directory.path()).unwrap();
+        let (tail, last) = (log.tail.unwrap(), records[2].location);
+        // The frame's last block never reached the disk.
+        let torn = tail.offset - 4096;
+        assert!(u64::from(last.offset) < torn);
+        change(directory.path(), tail.segment.0, |file| file.write_all_at(&[0; 4096], torn));
+        assert_eq!(read(directory.path()).unwrap().2.len(), 2);
+        append(directory.path(), 50..52);
+        let numbers: Vec<_> =
+            read(directory.path()).unwrap().2.into_iter().map(|scanned| scanned.record).collect();
+        assert_eq!(numbers, [1, 2, 50, 51].map(record));
+    }
+
+    #[test]
+    fn damage_in_the_middle_is_refused_with_file_offset_and_remedy() {
+        let directory = TestDirectory::new();
+        append(directory.path(), 1..4);
+        let (_, _, records) = read(directory.path()).unwrap();
+        let offset = u64::from(records[1].location.offset) + 100;
+        change(directory.path(), 1, |file| file.write_all_at(b"noise", offset));
+        let error = read(directory.path()).unwrap_err();
+        assert_eq!(error.status(), ExitStatus::DamagedLog);
+        let message = error.to_string();
+        for word in ["0000000000000001.plog", "at byte ", "good frames go on", "must not vote"] {
+            assert!(message.contains(word), "{message}");
+        }
+        assert!(!message.contains('\n'));
+    }
+
+    #[test]
+    fn a_missing_segment_is_damage() {
+        let directory = TestDirectory::new();
+        append(directory.path(), 1..30);
+        let name = SegmentFileName::Segment(SegmentId(2)).to_string();
+        std::fs::remove_file(directory.path().join(name)).unwrap();
+        let error = read(directory.path()).unwrap_err();
+        assert_eq!(error.status(), ExitStatus::DamagedLog);
+        assert!(error.to_string().contains("0000000000000002.plog"), "{error}");
+    }
+
+    #[test]
+    fn another_nodes_segment_is_refused_as_such() {
+        let directory = TestDirectory::new();
+        append(directory.path(), 1..3);
+        let found = FoundFiles::look(directory.path(), SIZE).unwrap();
+        let other = LogIdentity { node: 2, ..IDENTITY };
+        let error = read_log(directory.path(), other, &found, || false, |_| {}).unwrap_err();
+        assert_eq!(error.status(), ExitStatus::DataDirectory);
+        assert!(error.to_string().contains("node 1"), "{error}");
+    }
+
+    #[test]
+    fn reading_stops_when_the_node_does() {
+        let directory = TestDirectory::new();
+        append(directory.path(), 1..3);
+        let found = FoundFiles::look(directory.path(), SIZE).unwrap();
+        let error = read_log(directory.path(), IDENTITY, &found, || true, |_| {}).unwrap_err();
+        assert_eq!(error.status(), ExitStatus::Ok);
     }
 }

@@ -48,7 +48,9 @@ pub enum CopyError {
         error: String,
     },
     /// Written by a later version.
-    #[error("was written by a newer Certus (format version {found}, this one reads up to {supported})")]
+    #[error(
+        "was written by a newer Certus (format version {found}, this one reads up to {supported})"
+    )]
     Newer {
         /// In the file.
         found: u32,
@@ -111,8 +113,9 @@ impl Copies {
 pub fn write(directory: &Path, kind: &FactKind, name: &str, fact: &[u8]) -> io::Result<()> {
     let bytes = encode(kind, fact);
     for path in paths(directory, name) {
-        replace_file(&path, &bytes)
-            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
+        replace_file(&path, &bytes).map_err(|error| {
+            io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+        })?;
     }
     Ok(())
 }

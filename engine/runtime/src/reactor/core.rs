@@ -13,7 +13,6 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -93,11 +92,17 @@ pub enum Turn {
 enum Life {
     Running,
     /// Clients get their answers, until the given time.
-    Draining { until: Time },
+    Draining {
+        until: Time,
+    },
     /// All cores' clients were answered here; the others' still may not be, until the given time.
-    Drained { until: Time },
+    Drained {
+        until: Time,
+    },
     /// What is still in memory goes to the log, until the given time.
-    Flushing { until: Time },
+    Flushing {
+        until: Time,
+    },
     Stopped,
 }
 
@@ -419,9 +424,7 @@ impl Core {
     fn ask_for_status(&mut self, now: Time, ticket: Ticket) {
         let gather = self.gather.ask(ticket, self.core_count);
         for core in (0..self.core_count).filter(|core| *core != self.core) {
-            self.mesh
-                .send_request(core, MeshMessage::StatusWanted { gather })
-                .expect("the caller made sure of the credit");
+            self.mesh.send_request(core, MeshMessage::StatusWanted { gather });
         }
         let own = self.status_json();
         self.gathered(now, gather, self.core, own);
@@ -580,7 +583,7 @@ impl Core {
                         );
                     }
                     self.peers.stop(now, &mut self.ring, &mut self.shard);
-                    log_line::info("stopped", &[]);
+                    log_line::info("core stopped", &[]);
                     self.life = Life::Stopped;
                 } else {
                     self.has_more = !self.plog.is_writing();

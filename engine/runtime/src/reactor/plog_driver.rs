@@ -185,9 +185,11 @@ impl PlogDriver {
             return Ok(false);
         };
         if let Some(spare) = opens {
-            self.files
-                .open_spare(spare, segment)
-                .map_err(|error| FatalReason::OpenSegment { spare, segment, error })?;
+            self.files.open_spare(spare, segment).map_err(|error| FatalReason::OpenSegment {
+                spare,
+                segment,
+                error,
+            })?;
         }
         let file = self.files.segment(segment).ok_or(FatalReason::MissingSegment { segment })?;
         let length = buffer.len();
@@ -195,17 +197,9 @@ impl PlogDriver {
         let records = shard.log().counters().records;
         record(&mut metrics.log_write_records, records.saturating_sub(self.records_written));
         self.records_written = records;
-        record(
-            &mut metrics.log_write_bytes,
-            u64::try_from(length).expect("a length fits 64 bits"),
-        );
-        self.write = Some(WriteInFlight {
-            segment,
-            offset,
-            length,
-            submitted_us: now.0,
-            first_appended_us,
-        });
+        record(&mut metrics.log_write_bytes, u64::try_from(length).expect("a length fits 64 bits"));
+        self.write =
+            Some(WriteInFlight { segment, offset, length, submitted_us: now.0, first_appended_us });
         ring.write_durable(Kind::LogWrite, NOBODY, file, buffer, offset);
         Ok(true)
     }
@@ -224,9 +218,12 @@ impl PlogDriver {
     ) -> Result<(), FatalReason> {
         let write = self.write.take().expect("a completion belongs to the write in flight");
         let WriteInFlight { segment, offset, length, .. } = write;
-        let written = completion
-            .outcome()
-            .map_err(|error| FatalReason::LogWrite { segment, offset, length, error })?;
+        let written = completion.outcome().map_err(|error| FatalReason::LogWrite {
+            segment,
+            offset,
+            length,
+            error,
+        })?;
         if written != length {
             return Err(FatalReason::ShortLogWrite { segment, offset, length, written });
         }
@@ -268,8 +265,7 @@ impl PlogDriver {
         let segment = location.segment;
         let file = self.files.segment(segment).ok_or(FatalReason::MissingSegment { segment })?;
         let (offset, length) = location.blocks();
-        let mut buffer =
-            self.read_buffers.pop().unwrap_or_else(|| AlignedBuffer::zeroed(length));
+        let mut buffer = self.read_buffers.pop().unwrap_or_else(|| AlignedBuffer::zeroed(length));
         buffer.reserve(length);
         buffer.set_window(0..length);
         ring.read(Kind::LogRead, key, file, buffer, offset);
@@ -326,8 +322,7 @@ impl PlogDriver {
     }
 
     fn keep(&mut self, buffer: AlignedBuffer) {
-        if self.read_buffers.len() < READ_BUFFERS_KEPT
-            && buffer.capacity() <= READ_BUFFER_KEPT_SIZE
+        if self.read_buffers.len() < READ_BUFFERS_KEPT && buffer.capacity() <= READ_BUFFER_KEPT_SIZE
         {
             self.read_buffers.push(buffer);
         }

@@ -197,9 +197,8 @@ impl Ring {
 
     /// Accepts connections until cancelled; each is a completion.
     pub fn accept(&mut self, kind: Kind, owner: Key, listener: BorrowedFd<'_>) -> OperationKey {
-        let entry = opcode::AcceptMulti::new(Fd(listener.as_raw_fd()))
-            .flags(libc::SOCK_CLOEXEC)
-            .build();
+        let entry =
+            opcode::AcceptMulti::new(Fd(listener.as_raw_fd())).flags(libc::SOCK_CLOEXEC).build();
         self.start(kind, owner, Payload::None, |_| entry)
     }
 

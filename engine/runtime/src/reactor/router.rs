@@ -6,8 +6,8 @@ use engine::time::Time;
 use net::resp::slot::shard_of;
 use plog::vocabulary::EntityId;
 
+use crate::mesh::MeshEnd;
 use crate::mesh::message::MeshMessage;
-use crate::mesh::{MeshEnd, NoCredit};
 use crate::reactor::metrics::Metrics;
 
 /// Borrowed for one step of a turn: where requests may go.
@@ -62,17 +62,12 @@ impl Router<'_> {
             self.shard.handle_request(self.now, ticket, entity, request);
             return Ok(());
         }
-        let sent_us = self.now.0;
-        let message = MeshMessage::Request { ticket, entity, request, sent_us };
-        match self.mesh.send_request(owner, message) {
-            Ok(()) => {
-                self.metrics.counters.mesh_requests += 1;
-                Ok(())
-            }
-            Err(NoCredit(MeshMessage::Request { ticket, entity, request, .. })) => {
-                Err(Stalled { ticket, entity, request })
-            }
-            Err(NoCredit(other)) => unreachable!("a request comes back as it went: {other:?}"),
+        if !self.mesh.has_credit(owner) {
+            return Err(Stalled { ticket, entity, request });
         }
+        let sent_us = self.now.0;
+        self.mesh.send_request(owner, MeshMessage::Request { ticket, entity, request, sent_us });
+        self.metrics.counters.mesh_requests += 1;
+        Ok(())
     }
 }

@@ -12,8 +12,8 @@ use std::os::fd::AsFd;
 use std::rc::Rc;
 
 use engine::request::{EntityRequest, Ticket};
-use engine::time::Time;
 use engine::session::{Action, NodeInfo, NodeQuery, Session};
+use engine::time::Time;
 use net::resp::arguments::Arguments;
 use net::resp::request_parser::{self, Parsed, RequestParser};
 use net::resp::value::{RespError, Value};
@@ -199,8 +199,7 @@ impl ClientTable {
         });
         let key = self.connections.insert(Connection::new(socket, session, parser, now_us));
         let connection = self.connections.get_mut(key).expect("just inserted");
-        let operation =
-            ring.receive_pooled(Kind::ClientReceive, key, connection.socket.as_fd());
+        let operation = ring.receive_pooled(Kind::ClientReceive, key, connection.socket.as_fd());
         connection.receiving = Receiving::Yes(operation);
     }
 
@@ -224,7 +223,15 @@ impl ClientTable {
                 u64::try_from(bytes.len()).expect("a length fits 64 bits");
             if connection.phase == Phase::Open && !bytes.is_empty() {
                 connection.active_us = router.now.0;
-                take_input(key, connection, bytes, router, self.core, &self.limits, &mut self.asked);
+                take_input(
+                    key,
+                    connection,
+                    bytes,
+                    router,
+                    self.core,
+                    &self.limits,
+                    &mut self.asked,
+                );
             }
             ring.give_back(selected);
         }
@@ -246,7 +253,12 @@ impl ClientTable {
     }
 
     /// A send ended.
-    pub fn handle_sent(&mut self, completion: Completion, ring: &mut Ring, counters: &mut Counters) {
+    pub fn handle_sent(
+        &mut self,
+        completion: Completion,
+        ring: &mut Ring,
+        counters: &mut Counters,
+    ) {
         let key = completion.owner;
         let connection =
             self.connections.get_mut(key).expect("kept until the kernel is done with it");
@@ -276,7 +288,13 @@ impl ClientTable {
     }
 
     /// A reply of this core's shard.
-    pub fn handle_reply(&mut self, ticket: Ticket, value: &Value, now_us: u64, stages: &mut Stages<'_>) {
+    pub fn handle_reply(
+        &mut self,
+        ticket: Ticket,
+        value: &Value,
+        now_us: u64,
+        stages: &mut Stages<'_>,
+    ) {
         let protocol = ticket::protocol(ticket);
         self.answer(ticket, now_us, stages, |out| value.encode(protocol, out));
     }
@@ -382,10 +400,13 @@ impl ClientTable {
             log_line::warn(
                 "client closed: it does not read its replies",
                 &[
-                    ("client", &connection.socket.peer_addr().map_or_else(
-                        |_| "unknown".to_owned(),
-                        |address| address.to_string(),
-                    )),
+                    (
+                        "client",
+                        &connection
+                            .socket
+                            .peer_addr()
+                            .map_or_else(|_| "unknown".to_owned(), |address| address.to_string()),
+                    ),
                     ("unread_bytes", &connection.unread_bytes()),
                     ("limit", &self.limits.output_buffer_max),
                 ],

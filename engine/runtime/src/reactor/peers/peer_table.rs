@@ -16,7 +16,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use engine::shard::{Outgoing, PeerCore, StringShard};
+use engine::context::Outgoing;
+use engine::shard::{PeerCore, StringShard};
 use engine::time::Time;
 use net::peer::frame::{FrameDecoder, FrameEncoder};
 use net::peer::handshake::{
@@ -381,8 +382,8 @@ impl PeerTable {
             return self.end_connection(key, now, ring, "the peer spoke out of turn");
         };
         let (known, shared) = (&self.known_incarnations, &self.shared);
-        let step = dialler
-            .handle_bytes(&buffer[..count], |node_id| remembered(known, shared, node_id));
+        let step =
+            dialler.handle_bytes(&buffer[..count], |node_id| remembered(known, shared, node_id));
         match step {
             Ok(DiallerStep::Incomplete) => {}
             Ok(DiallerStep::Accepted { identity, .. }) => {
@@ -393,7 +394,8 @@ impl PeerTable {
             }
             Err(failure) => return self.end_connection(key, now, ring, &failure.to_string()),
         }
-        let link = self.links.get_mut(key).expect("a link with a connection stays");
+        // A link that only asked is gone by now.
+        let Some(link) = self.links.get_mut(key) else { return };
         if let (Some(socket), LinkPhase::Greeting(..) | LinkPhase::Up) = (&link.socket, &link.phase)
         {
             link.in_kernel += 1;
@@ -422,8 +424,14 @@ impl PeerTable {
             return;
         }
         // First contact, or the peer came back with another number of cores.
-        let old: Vec<Key> =
-            peer.links.iter().flatten().copied().chain(peer.asking).filter(|old| *old != key).collect();
+        let old: Vec<Key> = peer
+            .links
+            .iter()
+            .flatten()
+            .copied()
+            .chain(peer.asking)
+            .filter(|old| *old != key)
+            .collect();
         for old in old {
             self.retire(old, now, ring);
         }
@@ -530,7 +538,10 @@ impl PeerTable {
                     &[
                         ("node", &address.node_id),
                         ("host", &address.host),
-                        ("port", &(u32::from(address.port) + u32::from(link.peer_core.unwrap_or(0)))),
+                        (
+                            "port",
+                            &(u32::from(address.port) + u32::from(link.peer_core.unwrap_or(0))),
+                        ),
                         ("reason", &reason),
                     ],
                 );
@@ -709,13 +720,7 @@ impl PeerTable {
         self.take_frames(key, now, shard, counters)
     }
 
-    fn establish(
-        &mut self,
-        key: Key,
-        now: Time,
-        identity: PeerIdentity,
-        shard: &mut StringShard,
-    ) {
+    fn establish(&mut self, key: Key, now: Time, identity: PeerIdentity, shard: &mut StringShard) {
         let peer = PeerCore { acceptor: AcceptorId(identity.node_id), core: identity.core };
         let older = self.established.iter().find(|(known, _)| *known == peer).map(|(_, old)| *old);
         if let Some(older) = older {
@@ -828,12 +833,7 @@ impl PeerTable {
     // ---- both
 
     /// Timers: dialling, heartbeats, silence, handshakes that take too long.
-    pub fn handle_tick(
-        &mut self,
-        now: Time,
-        ring: &mut Ring,
-        shard: &mut StringShard,
-    ) {
+    pub fn handle_tick(&mut self, now: Time, ring: &mut Ring, shard: &mut StringShard) {
         self.next_tick_us = now.0 + TICK_US;
         if self.stopping {
             return;

@@ -1,0 +1,758 @@
+//! Starts a node, waits for its end, and stops it in order.
+//!
+//! The main thread prepares everything that may be refused, starts one thread per core, and then
+//! only listens to what the cores report. Each core reads its log on its own thread, at the same
+//! time as the others. When all have read theirs, and not before, the boot epoch is made durable
+//! and the cores may speak: a node that is refused because one log is damaged has changed nothing.
+//!
+//! ```text
+//! main    prepare ─┬─ wait: all recovered ─ boot epoch durable ─ go ─ wait: all ready ─ "ready" ─ wait: ends
+//! core j           └─ read log ──▶ recovered ┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄▶ Core::new ──▶ ready, turn, turn, …
+//! ```
+
+use std::net::SocketAddr;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::time::{Duration, Instant};
+
+use engine::session::{NodeAddress, NodeInfo};
+use engine::shard::StringShard;
+use plog::identity::LogIdentity;
+use plog::log_config::LogConfig;
+use plog::vocabulary::BootEpoch;
+use signal_hook::consts::signal::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::core_setup::{CoreSetup, NodeIdentity, PeerAddress};
+use crate::executor::{self, CoreThread};
+use crate::mesh::{MeshEnd, mesh};
+use crate::node::admin::{self, Admin, CoreStatus, Readiness};
+use crate::node::config::{CORES_MAX, Config, host_and_port};
+use crate::node::data_directory::{
+    DataDirectory, DataDirectoryError, DirectoryIdentity, ExpectedIdentity, LockedDirectory,
+    random_incarnation,
+};
+use crate::node::fatal::{ExitStatus, Fatal, exit_on_panic};
+use crate::node::known_incarnations::{IncarnationError, KnownIncarnations};
+use crate::node::log_files::{FoundFiles, LogFiles};
+use crate::node::log_line;
+use crate::node::preflight::{self, Check, CorePorts, PortPlan, Ports};
+use crate::node::recovery::{RecoveryError, read_log};
+use crate::node::segment_preparer::{
+    SegmentPreparer, SpareChannel, SpareDirectory, SpareError, make_spare,
+};
+use crate::node::two_copies::replace_file;
+use crate::reactor::core::{Core, Turn};
+use crate::reactor::fatal_reason::FatalReason;
+use crate::reactor::node_shared::NodeShared;
+
+/// Longest sleep of a core without anything to do.
+const IDLE_WAIT: Duration = Duration::from_millis(100);
+
+/// A busy core gives way to its background tasks this often.
+const GIVE_WAY_EVERY: Duration = Duration::from_millis(20);
+
+/// Longest sleep while somebody is connected to the admin endpoint.
+const ADMIN_WAIT: Duration = Duration::from_millis(2);
+
+/// How often a core sends its status to the admin endpoint.
+const STATUS_EVERY: Duration = Duration::from_secs(1);
+
+/// What the command line adds to the configuration.
+#[derive(Clone, Debug, Default)]
+pub struct RunOptions {
+    /// A file to write when the node is ready, and to remove when it stops.
+    pub ready_file: Option<PathBuf>,
+}
+
+impl From<DataDirectoryError> for Fatal {
+    fn from(error: DataDirectoryError) -> Self {
+        Self::new(ExitStatus::DataDirectory, error)
+    }
+}
+
+impl From<&Check> for Fatal {
+    fn from(check: &Check) -> Self {
+        Self::new(ExitStatus::Preflight, check)
+    }
+}
+
+impl From<FatalReason> for Fatal {
+    fn from(reason: FatalReason) -> Self {
+        let status = match reason {
+            FatalReason::LogWrite { .. }
+            | FatalReason::ShortLogWrite { .. }
+            | FatalReason::OpenSegment { .. }
+            | FatalReason::Ring { .. } => ExitStatus::Io,
+            FatalReason::MissingSegment { .. } => ExitStatus::Bug,
+        };
+        Self::new(status, reason)
+    }
+}
+
+/// What a core tells the main thread.
+#[derive(Debug)]
+enum Report {
+    /// Its log is read.
+    Recovered,
+    /// It listens.
+    Ready,
+    /// It has ended.
+    Ended(Result<(), Fatal>),
+    /// Its thread is gone without having said why.
+    Lost,
+}
+
+/// Sends a core's reports, and [`Report::Lost`] when dropped before the end was reported.
+struct Reporter {
+    core: u16,
+    sender: Sender<(u16, Report)>,
+    has_ended: bool,
+}
+
+impl Reporter {
+    fn send(&mut self, report: Report) {
+        self.has_ended |= matches!(report, Report::Ended(_));
+        // Without a main thread the process is ending anyway.
+        self.sender.send((self.core, report)).ok();
+    }
+}
+
+impl Drop for Reporter {
+    fn drop(&mut self) {
+        if !self.has_ended {
+            self.send(Report::Lost);
+        }
+    }
+}
+
+/// Runs a node until it is told to stop by SIGTERM or SIGINT, or cannot go on.
+///
+/// # Errors
+///
+/// Why it could not start or go on, with the exit status. When a core failed, others may still be
+/// running: the caller must end the process.
+pub fn run_node(config: &Config, options: &RunOptions) -> Result<(), Fatal> {
+    exit_on_panic();
+    log_line::set_level(config.log_level);
+    let started = Instant::now();
+    let mut prepared = Prepared::new(config)?;
+    let shared = Arc::new(NodeShared::new(prepared.core_count, config.replicas()));
+    stop_on_signals(&shared)?;
+    let readiness = Arc::new(Readiness::default());
+    let (preparer, mut cores) = start_cores(&mut prepared, config, started, &shared, &readiness)?;
+    if cores.wait_for("reading the log", |report| matches!(report, Report::Recovered))? {
+        let epoch = prepared.data.begin_boot()?;
+        for core in &cores.go {
+            // A core that is gone reports so itself.
+            core.send(epoch).ok();
+        }
+        if cores.wait_for("starting", |report| matches!(report, Report::Ready))? {
+            readiness.set();
+            announce_ready(config, options, prepared.data.identity(), epoch, started)?;
+        }
+    } else {
+        cores.go.clear();
+    }
+    cores.wait_for_ends()?;
+    preparer.join();
+    if let Some(file) = &options.ready_file {
+        // Who looks at it also looks at the process.
+        std::fs::remove_file(file).ok();
+    }
+    log_line::info("stopped", &[("uptime_s", &started.elapsed().as_secs())]);
+    Ok(())
+}
+
+/// What was found fit to start on.
+struct Prepared {
+    core_count: u16,
+    cpus: Vec<usize>,
+    data: DataDirectory,
+    known_incarnations: Arc<KnownIncarnations>,
+    found: Vec<FoundFiles>,
+    ports: Ports,
+}
+
+impl Prepared {
+    fn new(config: &Config) -> Result<Self, Fatal> {
+        let cpus = preflight::usable_cpus();
+        let default_core_count = u16::try_from(cpus.len()).unwrap_or(CORES_MAX).clamp(1, CORES_MAX);
+        let expected = ExpectedIdentity {
+            cluster_id: config.cluster_id.0,
+            node_id: config.node_id,
+            replicas: config.replicas(),
+            core_count: (config.cores != 0).then_some(config.cores),
+            default_core_count,
+        };
+        let directory = LockedDirectory::take(&config.data_directory)?;
+        let existing = directory.inspect(&expected)?;
+        let core_count = existing
+            .map(|identity| identity.core_count)
+            .or(expected.core_count)
+            .unwrap_or(default_core_count);
+        look_at(&preflight::check_machine(core_count, &cpus, config.limits.connections_max))?;
+        let missing = missing_files(directory.path(), existing.is_some(), core_count, config)?;
+        let checks = preflight::check_disk(
+            directory.path(),
+            config.log.segment_size_bytes,
+            missing,
+            existing.is_none(),
+        );
+        look_at(&checks)?;
+        let ports =
+            Ports::bind(&port_plan(config, core_count)).map_err(|check| Fatal::from(&check))?;
+        let data = directory.open(&expected, random_incarnation)?;
+        let known_incarnations =
+            KnownIncarnations::load(&data.peers()).map_err(|error| match error {
+                IncarnationError::Io { .. } => Fatal::new(ExitStatus::Io, error),
+                IncarnationError::Damaged { .. } | IncarnationError::NoSuchNode { .. } => {
+                    Fatal::new(ExitStatus::DataDirectory, error)
+                }
+            })?;
+        let found = (0..core_count)
+            .map(|core| look_for_files(&data.core(core), config.log.segment_size_bytes))
+            .collect::<Result<Vec<_>, _>>()?;
+        let known_incarnations = Arc::new(known_incarnations);
+        Ok(Self { core_count, cpus, data, known_incarnations, found, ports })
+    }
+}
+
+fn look_at(checks: &[Check]) -> Result<(), Fatal> {
+    let fatal = preflight::first_fatal(checks);
+    // The fatal one is the line the process ends with.
+    for check in checks.iter().filter(|check| Some(*check) != fatal) {
+        check.log();
+    }
+    fatal.map_or(Ok(()), |check| Err(Fatal::from(check)))
+}
+
+fn look_for_files(directory: &Path, segment_size: u32) -> Result<FoundFiles, Fatal> {
+    FoundFiles::look(directory, segment_size)
+        .map_err(|error| Fatal::from(RecoveryError::Io { file: directory.to_owned(), error }))
+}
+
+/// Segment files that will have to be made soon after the start.
+fn missing_files(
+    directory: &Path,
+    exists: bool,
+    core_count: u16,
+    config: &Config,
+) -> Result<u64, Fatal> {
+    let spares = u64::from(config.log.spare_segments);
+    if !exists {
+        return Ok(u64::from(core_count) * (spares + 2));
+    }
+    let mut missing = 0;
+    for core in 0..core_count {
+        let path = directory.join(format!("core-{core}"));
+        let present = if path.is_dir() {
+            look_for_files(&path, config.log.segment_size_bytes)?.spares.len()
+        } else {
+            0
+        };
+        let present = u64::try_from(present).unwrap_or(u64::MAX);
+        missing += (spares + 1).saturating_sub(present);
+    }
+    Ok(missing)
+}
+
+fn port_plan(config: &Config, cores: u16) -> PortPlan {
+    let address = |text: &str| -> SocketAddr {
+        text.parse().expect("the configuration was validated when it was read")
+    };
+    PortPlan {
+        client: address(&config.client_address),
+        core_client_first: (config.core_client_port_first != 0)
+            .then_some(config.core_client_port_first),
+        peer: address(&config.peer_address),
+        admin: (!config.admin_address.is_empty()).then(|| address(&config.admin_address)),
+        cores,
+    }
+}
+
+/// The running cores, as the main thread sees them.
+struct StartedCores {
+    threads: Vec<Option<CoreThread>>,
+    reports: Receiver<(u16, Report)>,
+    /// To let each core speak, with the boot epoch.
+    go: Vec<SyncSender<u32>>,
+}
+
+impl StartedCores {
+    /// Waits until `is_done` is reported by every core. `false` when cores end instead because the
+    /// node was told to stop.
+    fn wait_for(&mut self, doing: &str, is_done: impl Fn(&Report) -> bool) -> Result<bool, Fatal> {
+        let (mut done, count) = (0, self.threads.len());
+        while done < count {
+            let (core, report) = self.next()?;
+            if is_done(&report) {
+                done += 1;
+                continue;
+            }
+            match report {
+                Report::Ended(Ok(())) => {
+                    self.join(core)?;
+                    log_line::info("told to stop before it was ready", &[("while", &doing)]);
+                    return Ok(false);
+                }
+                Report::Ended(Err(fatal)) => return Err(fatal),
+                Report::Lost => return Err(self.lost(core)),
+                Report::Recovered | Report::Ready => {}
+            }
+        }
+        Ok(true)
+    }
+
+    /// Waits until every core has ended.
+    fn wait_for_ends(&mut self) -> Result<(), Fatal> {
+        while self.threads.iter().any(Option::is_some) {
+            match self.next()? {
+                (core, Report::Ended(Ok(()))) => self.join(core)?,
+                (_, Report::Ended(Err(fatal))) => return Err(fatal),
+                (core, Report::Lost) => return Err(self.lost(core)),
+                (_, Report::Recovered | Report::Ready) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn next(&self) -> Result<(u16, Report), Fatal> {
+        self.reports
+            .recv()
+            .map_err(|_| Fatal::new(ExitStatus::Bug, "all cores are gone without having said why"))
+    }
+
+    fn join(&mut self, core: u16) -> Result<(), Fatal> {
+        match self.threads[usize::from(core)].take().map(CoreThread::join) {
+            Some(Err(error)) => Err(executor_failed(core, &error)),
+            Some(Ok(())) | None => Ok(()),
+        }
+    }
+
+    fn lost(&mut self, core: u16) -> Fatal {
+        let silent =
+            || Fatal::new(ExitStatus::Bug, format!("core {core} is gone without having said why"));
+        self.join(core).err().unwrap_or_else(silent)
+    }
+}
+
+fn executor_failed(core: u16, error: &std::io::Error) -> Fatal {
+    Fatal::new(
+        ExitStatus::Preflight,
+        format!(
+            "the executor of core {core} cannot be made: {error}; it needs io_uring and {} bytes \
+             of lockable memory per core (RLIMIT_MEMLOCK), and its CPU (`first_cpu`, `pin_cores`)",
+            preflight::LOCKED_MEMORY_PER_CORE
+        ),
+    )
+}
+
+/// What one core's thread starts from: everything that may cross threads.
+struct CoreParts {
+    core: u16,
+    core_count: u16,
+    config: Config,
+    identity: DirectoryIdentity,
+    /// The epoch that will be durable before the core speaks.
+    epoch: u32,
+    directory: PathBuf,
+    found: FoundFiles,
+    spares: SpareChannel,
+    ports: CorePorts,
+    mesh: MeshEnd,
+    known_incarnations: Arc<KnownIncarnations>,
+    shared: Arc<NodeShared>,
+    node_info: NodeInfo,
+    peers: Vec<PeerAddress>,
+    go: Receiver<u32>,
+    statuses: Option<SyncSender<CoreStatus>>,
+    admin: Option<AdminParts>,
+}
+
+/// What core 0 serves the admin endpoint from.
+struct AdminParts {
+    listener: std::net::TcpListener,
+    started: Instant,
+    readiness: Arc<Readiness>,
+    statuses: Receiver<CoreStatus>,
+}
+
+fn start_cores(
+    prepared: &mut Prepared,
+    config: &Config,
+    started: Instant,
+    shared: &Arc<NodeShared>,
+    readiness: &Arc<Readiness>,
+) -> Result<(SegmentPreparer, StartedCores), Fatal> {
+    let core_count = prepared.core_count;
+    let io = |what: &'static str| {
+        move |error: std::io::Error| Fatal::new(ExitStatus::Preflight, format!("{what}: {error}"))
+    };
+    let identity = *prepared.data.identity();
+    let epoch = prepared.data.next_epoch()?;
+    for found in &mut prepared.found {
+        found.remove_leftovers().map_err(|error| Fatal::new(ExitStatus::Io, error))?;
+    }
+    let directories = (0..core_count)
+        .zip(&prepared.found)
+        // A new log's first spare is made by its own core, before the thread makes any.
+        .map(|(core, found)| SpareDirectory {
+            directory: prepared.data.core(core),
+            next: plog::segment::SpareId(found.next_spare.0 + 1),
+        })
+        .collect();
+    let (preparer, channels) = SegmentPreparer::start(
+        directories,
+        config.log.segment_size_bytes,
+        config.log.prepare_rate_bytes_per_s,
+    )
+    .map_err(io("the thread that prepares segments cannot be made"))?;
+    let ends = mesh(core_count).map_err(io("the mesh between cores cannot be made"))?;
+    let (reporter, reports) = channel();
+    let (statuses, statuses_received) = sync_channel(4 * usize::from(core_count));
+    let mut admin = prepared.ports.admin.take().map(|listener| AdminParts {
+        listener,
+        started,
+        readiness: Arc::clone(readiness),
+        statuses: statuses_received,
+    });
+    let statuses = admin.is_some().then_some(statuses);
+    let mut cores = StartedCores { threads: Vec::new(), reports, go: Vec::new() };
+    let parts = std::mem::take(&mut prepared.found)
+        .into_iter()
+        .zip(channels)
+        .zip(std::mem::take(&mut prepared.ports.cores))
+        .zip(ends);
+    for (core, (((found, spares), ports), mesh)) in (0..core_count).zip(parts) {
+        let (go_sender, go) = sync_channel(1);
+        let parts = CoreParts {
+            core,
+            core_count,
+            config: config.clone(),
+            identity,
+            epoch,
+            directory: prepared.data.core(core),
+            found,
+            spares,
+            ports,
+            mesh,
+            known_incarnations: Arc::clone(&prepared.known_incarnations),
+            shared: Arc::clone(shared),
+            node_info: node_info(config, core, core_count, epoch)?,
+            peers: peer_addresses(config)?,
+            go,
+            statuses: statuses.clone(),
+            admin: admin.take(),
+        };
+        let mut reporter = Reporter { core, sender: reporter.clone(), has_ended: false };
+        let position = usize::from(config.first_cpu) + usize::from(core);
+        let cpu = config.pin_cores.then(|| prepared.cpus[position % prepared.cpus.len()]);
+        let thread = executor::spawn_core(core, cpu, move || async move {
+            let result = run_core(parts, &mut reporter).await;
+            reporter.send(Report::Ended(result));
+        })
+        .map_err(|error| executor_failed(core, &error))?;
+        cores.threads.push(Some(thread));
+        cores.go.push(go_sender);
+    }
+    Ok((preparer, cores))
+}
+
+/// One core, from its log files to its end.
+async fn run_core(mut parts: CoreParts, reporter: &mut Reporter) -> Result<(), Fatal> {
+    log_line::set_core(parts.core);
+    let shared = Arc::clone(&parts.shared);
+    let (admin, statuses) = (parts.admin.take(), parts.statuses.take());
+    let Some((setup, identity)) = recover_core(parts, reporter)? else {
+        return Ok(());
+    };
+    let number = setup.core;
+    let mut core = Core::new(setup)
+        .map_err(|error| Fatal::new(ExitStatus::Preflight, format!("core {number}: {error}")))?;
+    let admin_open = admin.map(|parts| serve_admin(parts, identity, &shared));
+    reporter.send(Report::Ready);
+    let mut gave_way = Instant::now();
+    let mut told_status = Instant::now();
+    loop {
+        let is_watched = admin_open.as_ref().is_some_and(|open| open.get() > 0);
+        let turn = core.turn(if is_watched { ADMIN_WAIT } else { IDLE_WAIT });
+        let is_idle = match turn {
+            Turn::Busy => false,
+            Turn::Idle => true,
+            Turn::Stopped => return Ok(()),
+            Turn::Fatal(reason) => return Err(reason.into()),
+        };
+        let now = Instant::now();
+        if let Some(statuses) = &statuses
+            && now.saturating_duration_since(told_status) >= STATUS_EVERY
+        {
+            told_status = now;
+            let status = CoreStatus { core: number, made: now, status: core.status_json() };
+            // A full channel holds what is recent enough.
+            statuses.try_send(status).ok();
+        }
+        if is_idle || is_watched || now.saturating_duration_since(gave_way) >= GIVE_WAY_EVERY {
+            executor::give_way().await;
+            gave_way = Instant::now();
+        }
+    }
+}
+
+fn serve_admin(
+    parts: AdminParts,
+    identity: NodeIdentity,
+    shared: &Arc<NodeShared>,
+) -> Rc<std::cell::Cell<usize>> {
+    let shared = Arc::clone(shared);
+    let admin =
+        Rc::new(Admin::new(identity, parts.started, shared, parts.readiness, parts.statuses));
+    let open = admin.open();
+    executor::serve_in_background(
+        parts.listener,
+        admin,
+        admin::CONNECTIONS_MAX,
+        admin::REQUEST_SIZE_MAX,
+    );
+    open
+}
+
+/// Reads the core's log, waits until it may speak, and puts together what it starts from. `None`
+/// when the node was told to stop meanwhile.
+fn recover_core(
+    parts: CoreParts,
+    reporter: &mut Reporter,
+) -> Result<Option<(CoreSetup, NodeIdentity)>, Fatal> {
+    let started = Instant::now();
+    let CoreParts { core, core_count, config, identity, epoch, .. } = &parts;
+    let (core, core_count, epoch) = (*core, *core_count, *epoch);
+    let log_identity = LogIdentity {
+        cluster: identity.cluster_id,
+        node: identity.node_id,
+        incarnation: identity.incarnation,
+        core,
+        core_count,
+    };
+    let shard_config = config.shard_config(core, core_count, BootEpoch(epoch));
+    let mut shard = StringShard::new(shard_config, log_config(config, log_identity));
+    let log = read_log(
+        &parts.directory,
+        log_identity,
+        &parts.found,
+        || parts.shared.is_stopping(),
+        |scanned| shard.recover_record(scanned.lsn, scanned.location, &scanned.record),
+    );
+    let log = match log {
+        Err(RecoveryError::Stopped) => return Ok(None),
+        log => log?,
+    };
+    shard.finish_recovery(log.tail);
+    log_line::info(
+        "log read",
+        &[
+            ("segments", &log.segments.len()),
+            ("spares", &parts.found.spares.len()),
+            ("records", &log.records),
+            ("bytes", &log.bytes),
+            ("keys", &shard.key_count()),
+            ("milliseconds", &started.elapsed().as_millis()),
+        ],
+    );
+    for spare in &parts.found.spares {
+        shard.handle_spare(*spare);
+    }
+    if log.tail.is_none() && parts.found.spares.is_empty() {
+        let spare = parts.found.next_spare;
+        make_spare(&parts.directory, spare, config.log.segment_size_bytes, None).map_err(
+            |error| {
+                let status = match error {
+                    SpareError::NoSpace { .. } => ExitStatus::Preflight,
+                    SpareError::Io { .. } => ExitStatus::Io,
+                };
+                Fatal::new(status, format!("the first log segment cannot be made: {error}"))
+            },
+        )?;
+        shard.handle_spare(spare);
+    }
+    reporter.send(Report::Recovered);
+    // Without an answer the node stops before it ever spoke.
+    let Ok(durable_epoch) = parts.go.recv() else { return Ok(None) };
+    assert_eq!(durable_epoch, epoch, "the shard was made for the epoch that is durable now");
+    let node = NodeIdentity {
+        cluster_id: identity.cluster_id,
+        node_id: identity.node_id,
+        incarnation: identity.incarnation,
+        boot_epoch: epoch,
+        replicas: identity.replicas,
+    };
+    let limits = config.core_limits(core_count);
+    let setup = CoreSetup {
+        core,
+        core_count,
+        shard,
+        shard_config,
+        log_files: LogFiles::new(parts.directory, log.segments, parts.spares),
+        identity: node,
+        peers: parts.peers,
+        client_listeners: parts.ports.clients,
+        peer_listener: parts.ports.peers,
+        mesh: parts.mesh,
+        node_info: Rc::new(parts.node_info),
+        limits,
+        known_incarnations: parts.known_incarnations,
+        shared: parts.shared,
+    };
+    Ok(Some((setup, node)))
+}
+
+fn log_config(config: &Config, identity: LogIdentity) -> LogConfig {
+    let size = |bytes: u32| usize::try_from(bytes).expect("this machine has 64-bit addresses");
+    LogConfig {
+        segment_size: config.log.segment_size_bytes,
+        frame_size_max: config.log.frame_size_max_bytes,
+        pending_bytes_max: size(config.log.pending_max_bytes),
+        spare_segments: usize::from(config.log.spare_segments),
+        ..LogConfig::for_identity(identity)
+    }
+}
+
+/// The other members of the replica set.
+fn peer_addresses(config: &Config) -> Result<Vec<PeerAddress>, Fatal> {
+    let others = config.node.iter().filter(|member| member.id != config.node_id);
+    others
+        .map(|member| {
+            let (host, port) = member_address("peer", &member.peer)?;
+            Ok(PeerAddress { node_id: member.id, host, port })
+        })
+        .collect()
+}
+
+fn member_address(key: &str, address: &str) -> Result<(String, u16), Fatal> {
+    host_and_port(key, address).map_err(|error| Fatal::new(ExitStatus::Configuration, error))
+}
+
+/// What sessions of `core` tell clients.
+fn node_info(config: &Config, core: u16, core_count: u16, epoch: u32) -> Result<NodeInfo, Fatal> {
+    let mut nodes = Vec::with_capacity(config.node.len());
+    for member in &config.node {
+        let (host, client_port) = member_address("client", &member.client)?;
+        let (_, peer_port) = member_address("peer", &member.peer)?;
+        let cores = match (member.id == config.node_id, member.cores) {
+            (true, _) => core_count,
+            (false, 0) => 1,
+            (false, cores) => cores,
+        };
+        let first = match member.core_client_port_first {
+            0 if member.id == config.node_id => config.core_client_port_first,
+            first => first,
+        };
+        let core_ports = if first == 0 {
+            Vec::new()
+        } else {
+            (0..cores).filter_map(|core| first.checked_add(core)).collect()
+        };
+        nodes.push(NodeAddress {
+            node_id: member.id,
+            host,
+            client_port,
+            core_ports,
+            peer_port,
+            core_count: cores,
+        });
+    }
+    let mut shown = config.flattened();
+    // Clients ask for these and expect Redis's words: nothing is saved apart, everything is logged.
+    shown.insert("save".to_owned(), String::new());
+    shown.insert("appendonly".to_owned(), "yes".to_owned());
+    Ok(NodeInfo {
+        node_id: config.node_id,
+        acceptor_count: config.replicas(),
+        cluster_id: format!("{:016x}", config.cluster_id.0),
+        certus_version: env!("CARGO_PKG_VERSION").to_owned(),
+        boot_epoch: epoch,
+        core_count,
+        core,
+        process_id: std::process::id(),
+        config: shown,
+        nodes,
+    })
+}
+
+/// From now on the first SIGTERM or SIGINT stops the node in order, and the second ends the
+/// process at once.
+fn stop_on_signals(shared: &Arc<NodeShared>) -> Result<(), Fatal> {
+    let shared = Arc::clone(shared);
+    let failed = |error: std::io::Error| {
+        Fatal::new(ExitStatus::Preflight, format!("signals cannot be received: {error}"))
+    };
+    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(failed)?;
+    std::thread::Builder::new()
+        .name("certus-signals".to_owned())
+        .spawn(move || {
+            for signal in signals.forever() {
+                if shared.is_stopping() {
+                    log_line::warn("a second signal: ending at once", &[("signal", &signal)]);
+                    std::process::exit(i32::from(ExitStatus::Interrupted.code()));
+                }
+                log_line::info("stopping", &[("signal", &signal)]);
+                notify_supervisor("STOPPING=1\n");
+                shared.stop();
+            }
+        })
+        .map_err(failed)?;
+    Ok(())
+}
+
+fn announce_ready(
+    config: &Config,
+    options: &RunOptions,
+    identity: &DirectoryIdentity,
+    epoch: u32,
+    started: Instant,
+) -> Result<(), Fatal> {
+    log_line::info(
+        "ready",
+        &[
+            ("node", &identity.node_id),
+            ("cluster", &format_args!("{:#018x}", identity.cluster_id)),
+            ("boot_epoch", &epoch),
+            ("cores", &identity.core_count),
+            ("clients", &config.client_address),
+            ("peers", &config.peer_address),
+            ("admin", &config.admin_address),
+            ("milliseconds", &started.elapsed().as_millis()),
+        ],
+    );
+    if let Some(file) = &options.ready_file {
+        let absolute = std::path::absolute(file).unwrap_or_else(|_| file.clone());
+        let text = format!("{}\n", std::process::id());
+        replace_file(&absolute, text.as_bytes()).map_err(|error| {
+            Fatal::new(
+                ExitStatus::Configuration,
+                format!("--ready-file {}: {error}; name a writable place", file.display()),
+            )
+        })?;
+    }
+    notify_supervisor("READY=1\n");
+    Ok(())
+}
+
+/// Tells a supervisor that asked for it by `NOTIFY_SOCKET` (systemd's protocol) what is going on.
+fn notify_supervisor(state: &str) {
+    let Some(name) = std::env::var_os("NOTIFY_SOCKET") else { return };
+    use std::os::unix::ffi::OsStrExt as _;
+    let sent = UnixDatagram::unbound().and_then(|socket| match name.as_bytes().split_first() {
+        Some((b'@', abstract_name)) => {
+            let address = std::os::unix::net::SocketAddr::from_abstract_name(abstract_name)?;
+            socket.send_to_addr(state.as_bytes(), &address)
+        }
+        Some(_) | None => socket.send_to(state.as_bytes(), Path::new(&name)),
+    });
+    if let Err(error) = sent {
+        log_line::warn("the supervisor cannot be notified", &[("reason", &error)]);
+    }
+}
