@@ -46,8 +46,7 @@ pub enum ClientError {
 ///
 /// [`ClientError::Address`] when it is none.
 pub fn resolve(address: &str) -> Result<SocketAddr, ClientError> {
-    let wrong =
-        |reason: String| ClientError::Address { address: address.to_owned(), reason };
+    let wrong = |reason: String| ClientError::Address { address: address.to_owned(), reason };
     address
         .to_socket_addrs()
         .map_err(|error| wrong(error.to_string()))?

@@ -1,0 +1,211 @@
+//! The verdict: whether the cluster is healthy, how many more nodes may fail, and why not more.
+
+use std::collections::BTreeMap;
+
+use crate::status::node_status::NodeStatus;
+
+/// How a cluster is.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Health {
+    /// Size of the replica set, as far as any node says.
+    pub replicas: usize,
+    /// Nodes that answer and hear a majority, themselves included.
+    pub serving: usize,
+    /// Nodes that may fail with everything still served; [`None`] when it is not served now.
+    pub more_may_fail: Option<usize>,
+    /// What is wrong.
+    pub why: Vec<String>,
+    /// What is being put right.
+    pub on_its_way: Vec<String>,
+}
+
+impl Health {
+    /// Judges by what every node said.
+    pub fn of(nodes: &[NodeStatus]) -> Self {
+        let said = nodes
+            .iter()
+            .filter_map(|node| Some(usize::try_from(node.document()?.number("/replicas"))));
+        let replicas = said.filter_map(Result::ok).max().unwrap_or(0);
+        let majority = replicas / 2 + 1;
+        let mut health = Self { replicas, ..Self::default() };
+        for node in nodes {
+            let name = node.name();
+            let document = match &node.answer {
+                Ok(document) => document,
+                Err(reason) => {
+                    health.why.push(format!("{name} cannot be asked: {reason}"));
+                    continue;
+                }
+            };
+            let live = document.live();
+            if live.len() >= majority {
+                health.serving += 1;
+            }
+            health.judge_links(node, nodes, &live);
+            for (pointer, what) in [
+                (
+                    "/shard/gauges/abstaining",
+                    "entities cannot be served here: their copy is damaged \
+                  or differs from the peers'",
+                ),
+                (
+                    "/metrics/counters/log_reads_failed",
+                    "reads of the log failed since the start: \
+                  check the disk",
+                ),
+                (
+                    "/metrics/counters/spares_failed",
+                    "times there was no space for a new log \
+                  segment since the start: free space",
+                ),
+            ] {
+                let count = document.sum(pointer);
+                if count > 0 {
+                    health.why.push(format!("{name}: {count} {what}"));
+                }
+            }
+            for (pointer, what) in [
+                ("/shard/gauges/behind", "entities are behind a peer and catch up"),
+                ("/shard/gauges/loading", "entities are being read back from the log"),
+            ] {
+                let count = document.sum(pointer);
+                if count > 0 {
+                    health.on_its_way.push(format!("{name}: {count} {what}"));
+                }
+            }
+        }
+        health.judge_membership(nodes);
+        if replicas > 0 {
+            health.more_may_fail = health.serving.checked_sub(majority);
+        }
+        health
+    }
+
+    /// Whether nothing is wrong.
+    pub fn is_healthy(&self) -> bool {
+        self.why.is_empty() && self.more_may_fail.is_some()
+    }
+
+    fn judge_links(&mut self, node: &NodeStatus, nodes: &[NodeStatus], live: &[u8]) {
+        for other in nodes {
+            let Some(id) = other.node_id.filter(|id| Some(*id) != node.node_id) else { continue };
+            // That one which answers nobody is not heard either is said once.
+            if other.document().is_some() && !live.contains(&id) {
+                self.why.push(format!("{} does not hear node {id}", node.name()));
+            }
+        }
+    }
+
+    fn judge_membership(&mut self, nodes: &[NodeStatus]) {
+        let mut by_id: BTreeMap<u8, &NodeStatus> = BTreeMap::new();
+        for node in nodes.iter().filter(|node| node.document().is_some()) {
+            let Some(id) = node.node_id else { continue };
+            if let Some(other) = by_id.insert(id, node) {
+                let (first, second) = (other.address, node.address);
+                if other.cluster == node.cluster {
+                    self.why.push(format!("{first} and {second} both say that they are node {id}"));
+                }
+            }
+        }
+        let mut clusters: Vec<(&str, String)> = nodes
+            .iter()
+            .filter(|node| !node.cluster.is_empty())
+            .map(|node| (node.cluster.trim_start_matches('0'), node.address.to_string()))
+            .collect();
+        clusters.sort();
+        clusters.dedup_by(|later, earlier| later.0 == earlier.0);
+        if clusters.len() > 1 {
+            let list: Vec<String> = clusters
+                .iter()
+                .map(|(cluster, address)| format!("{address} in {cluster}"))
+                .collect();
+            self.why.push(format!("these are nodes of different clusters: {}", list.join(", ")));
+        }
+        let named = nodes.len();
+        if self.replicas > named {
+            self.why.push(format!("only {named} of {} nodes are known", self.replicas));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::Health;
+    use crate::status::node_status::{Document, NodeStatus};
+
+    fn node(id: u8, live: &[u8]) -> NodeStatus {
+        let document = json!({
+            "replicas": 3, "live": live,
+            "cores": [{ "shard": { "gauges": { "behind": 0 } } }, {}],
+        });
+        NodeStatus {
+            address: format!("127.0.0.1:700{id}").parse().unwrap(),
+            cluster: "c0ffee".to_owned(),
+            node_id: Some(id),
+            answer: Ok(Document(document)),
+        }
+    }
+
+    fn silent(id: u8) -> NodeStatus {
+        NodeStatus { answer: Err("nothing listens there".to_owned()), ..node(id, &[]) }
+    }
+
+    #[test]
+    fn with_all_nodes_one_of_three_may_fail() {
+        let all = [0, 1, 2];
+        let health = Health::of(&all.map(|id| node(id, &all)));
+        assert!(health.is_healthy(), "{health:?}");
+        assert_eq!((health.serving, health.more_may_fail), (3, Some(1)));
+    }
+
+    #[test]
+    fn with_one_gone_the_rest_serves_and_none_may_fail() {
+        let health = Health::of(&[node(0, &[0, 1]), node(1, &[0, 1]), silent(2)]);
+        assert_eq!((health.serving, health.more_may_fail), (2, Some(0)));
+        assert_eq!(health.why.len(), 1, "{:?}", health.why);
+        assert!(health.why[0].contains("node 2 (127.0.0.1:7002)"), "{}", health.why[0]);
+    }
+
+    #[test]
+    fn without_a_majority_nothing_is_served() {
+        let health = Health::of(&[node(0, &[0]), silent(1), silent(2)]);
+        assert_eq!((health.serving, health.more_may_fail), (0, None));
+        assert!(!Health::of(&[silent(0)]).is_healthy());
+    }
+
+    #[test]
+    fn a_link_that_is_down_one_way_is_named() {
+        let all = [0, 1, 2];
+        let health = Health::of(&[node(0, &all), node(1, &all), node(2, &[1, 2])]);
+        assert_eq!(health.more_may_fail, Some(1));
+        assert_eq!(health.why, ["node 2 (127.0.0.1:7002) does not hear node 0"]);
+    }
+
+    #[test]
+    fn catching_up_is_no_illness_and_a_damaged_entity_is() {
+        let all = [0, 1, 2];
+        let mut nodes = all.map(|id| node(id, &all));
+        let set = |node: &mut NodeStatus, gauge: &str| {
+            let document = node.answer.as_mut().unwrap();
+            document.0["cores"][1]["shard"]["gauges"][gauge] = json!(7);
+        };
+        set(&mut nodes[0], "behind");
+        let health = Health::of(&nodes);
+        assert!(health.is_healthy());
+        assert!(health.on_its_way[0].contains("7 entities"), "{:?}", health.on_its_way);
+        set(&mut nodes[1], "abstaining");
+        assert!(!Health::of(&nodes).is_healthy());
+    }
+
+    #[test]
+    fn nodes_of_two_clusters_are_told_apart() {
+        let all = [0, 1, 2];
+        let mut nodes = all.map(|id| node(id, &all));
+        nodes[2].cluster = "decaf".to_owned();
+        let why = Health::of(&nodes).why;
+        assert_eq!(why.len(), 1, "{why:?}");
+        assert!(why[0].contains("different clusters"), "{why:?}");
+    }
+}
