@@ -28,7 +28,7 @@ use signal_hook::consts::signal::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::core_setup::{CoreSetup, NodeIdentity, PeerAddress};
-use crate::executor::{self, CoreThread};
+use crate::executor::{self, CoreThread, GiveWay};
 use crate::mesh::{MeshEnd, mesh};
 use crate::node::admin::{self, Admin, CoreStatus, Readiness};
 use crate::node::config::{CORES_MAX, Config, host_and_port};
@@ -476,6 +476,9 @@ async fn run_core(mut parts: CoreParts, reporter: &mut Reporter) -> Result<(), F
         .map_err(|error| Fatal::new(ExitStatus::Preflight, format!("core {number}: {error}")))?;
     let admin_open = admin.map(|parts| serve_admin(parts, identity, &shared));
     reporter.send(Report::Ready);
+    let give_way = GiveWay::watched().await.map_err(|error| {
+        Fatal::new(ExitStatus::Preflight, format!("a core's waker thread cannot be made: {error}"))
+    })?;
     let mut gave_way = Instant::now();
     let mut told_status = Instant::now();
     loop {
@@ -497,7 +500,7 @@ async fn run_core(mut parts: CoreParts, reporter: &mut Reporter) -> Result<(), F
             statuses.try_send(status).ok();
         }
         if is_idle || is_watched || now.saturating_duration_since(gave_way) >= GIVE_WAY_EVERY {
-            executor::give_way().await;
+            give_way.now().await;
             gave_way = Instant::now();
         }
     }
