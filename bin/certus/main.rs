@@ -11,6 +11,8 @@ mod dev;
 mod exit_status;
 mod log_files;
 mod resp_client;
+#[cfg(test)]
+mod resp_client_test;
 mod status;
 
 use std::process::ExitCode;

@@ -19,6 +19,11 @@ use runtime::node::fatal::{ExitStatus, Fatal};
 use runtime::node::log_line;
 use runtime::node::start::{RunOptions, run_node};
 
+/// A core makes and drops several small blocks for every message; this allocator does so in fewer
+/// instructions than the C library's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// One node of a Certus cluster.
 #[derive(Debug, Parser)]
 #[command(version)]

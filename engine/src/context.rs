@@ -11,6 +11,7 @@ use plog::vocabulary::{AcceptorId, EntityId, Entry, Lsn, ValueId};
 
 use crate::after_sync::AfterSync;
 use crate::config::ShardConfig;
+use crate::entity::open_entries::SlotPool;
 use crate::random::Random;
 use crate::request::{Reply, Ticket};
 use crate::status::Counters;
@@ -79,6 +80,7 @@ pub(crate) struct Context {
     pub(crate) replies: VecDeque<Reply>,
     pub(crate) events: VecDeque<Event>,
     pub(crate) counters: Counters,
+    pub(crate) slot_pool: SlotPool,
     /// Inbound links per acceptor that are up.
     pub(crate) links_up: [u16; REPLICAS_MAX],
     /// Commands held by the shard's entities, in whatever stage.
@@ -107,6 +109,7 @@ impl Context {
             replies: VecDeque::new(),
             events: VecDeque::new(),
             counters: Counters::default(),
+            slot_pool: SlotPool::default(),
             links_up: [0; REPLICAS_MAX],
             commands_held: 0,
             state_bytes: 0,

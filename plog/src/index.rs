@@ -1,7 +1,7 @@
 //! Where the records of every entity are.
 //!
 //! The index is what makes an idle entity cheap: its state may leave memory, because the index
-//! still says which records rebuild it. It is split into 256 sub-tables of ordered trees, so that
+//! still says which records rebuild it. It is split into 256 sub-tables, so that
 //! no rehash of a large table ever stalls the core and a walk over all entities has the same order
 //! everywhere.
 //!
@@ -17,8 +17,10 @@
 //! 4. The value's bytes are those of the newest record that holds bytes under the value id of
 //!    rule 3.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::ops::Bound;
+
+use ahash::RandomState;
 
 use crate::assemble::Assembler;
 use crate::location::Location;
@@ -339,10 +341,25 @@ pub struct EntityOverview {
     pub keys: u32,
 }
 
+/// One of the sub-tables: every lookup goes through the hash table, every walk through the order.
+#[derive(Clone, Debug)]
+struct SubTable {
+    by_id: HashMap<EntityId, EntityIndex, RandomState>,
+    order: BTreeSet<EntityId>,
+}
+
+impl Default for SubTable {
+    fn default() -> Self {
+        // Fixed seeds: nothing about a run depends on chance.
+        let hasher = RandomState::with_seeds(1, 2, 3, 4);
+        Self { by_id: HashMap::with_hasher(hasher), order: BTreeSet::new() }
+    }
+}
+
 /// Where the records of every entity ever written on this core are.
 #[derive(Clone, Debug)]
 pub struct Index {
-    tables: Vec<BTreeMap<EntityId, EntityIndex>>,
+    tables: Vec<SubTable>,
     held_entries: usize,
     entities: usize,
     entry_slots: usize,
@@ -353,14 +370,14 @@ impl Index {
     /// image.
     #[must_use]
     pub fn new(held_entries: usize) -> Self {
-        let tables = vec![BTreeMap::new(); SUB_TABLES];
+        let tables = (0..SUB_TABLES).map(|_| SubTable::default()).collect();
         Self { tables, held_entries, entities: 0, entry_slots: 0 }
     }
 
     /// What is known of an entity, `None` when it has no durable record.
     #[must_use]
     pub fn get(&self, entity: EntityId) -> Option<&EntityIndex> {
-        self.tables[sub_table(entity)].get(&entity)
+        self.tables[sub_table(entity)].by_id.get(&entity)
     }
 
     /// How many entities have a durable record.
@@ -375,13 +392,27 @@ impl Index {
         self.entities == 0
     }
 
+    /// Brings what is known of entities into the processor's caches: look-ups that do not depend on
+    /// each other wait for memory together.
+    pub(crate) fn touch(&self, entities: impl Iterator<Item = EntityId>) {
+        let mut touched = 0;
+        for entity in entities {
+            if let Some(known) = self.get(entity) {
+                touched ^= known.last.0 ^ known.entries.back().map_or(0, |held| held.entry.0);
+            }
+        }
+        std::hint::black_box(touched);
+    }
+
     /// Takes notice of a durable record. Called in LSN order, when a record becomes durable and
     /// when recovery finds it, so that both lead to the same index.
     pub fn note(&mut self, summary: &RecordSummary, location: Location) {
         assert!(location.length > 0, "a record has bytes");
         let entity = summary.entity();
-        let known = self.tables[sub_table(entity)].entry(entity).or_insert_with(|| {
+        let table = &mut self.tables[sub_table(entity)];
+        let known = table.by_id.entry(entity).or_insert_with(|| {
             self.entities += 1;
+            table.order.insert(entity);
             EntityIndex::default()
         });
         let slots = known.entries.capacity();
@@ -415,7 +446,7 @@ impl Index {
 
     /// Sets the owner's count of an entity; nothing happens when the entity has no durable record.
     pub fn set_keys(&mut self, entity: EntityId, keys: u32) {
-        if let Some(known) = self.tables[sub_table(entity)].get_mut(&entity) {
+        if let Some(known) = self.tables[sub_table(entity)].by_id.get_mut(&entity) {
             known.keys = keys;
         }
     }
@@ -484,9 +515,10 @@ impl Index {
                 _ => Bound::Unbounded,
             };
             let room = limit - found.len();
-            let rest = table.range((begin, Bound::Unbounded)).take(room);
-            found.extend(rest.map(|(entity, known)| EntityOverview {
-                entity: *entity,
+            let rest = table.order.range((begin, Bound::Unbounded)).take(room);
+            let known = rest.map(|entity| (*entity, &table.by_id[entity]));
+            found.extend(known.map(|(entity, known)| EntityOverview {
+                entity,
                 chosen: known.chosen,
                 last: known.last,
                 applied: known.applied(),
@@ -514,7 +546,7 @@ impl Index {
     /// Forgets what is only held for peers (entries at or below the image) and lies in segments
     /// before `first_kept`, so that these can be freed.
     pub fn forget_before(&mut self, entity: EntityId, first_kept: SegmentId) {
-        let Some(known) = self.tables[sub_table(entity)].get_mut(&entity) else { return };
+        let Some(known) = self.tables[sub_table(entity)].by_id.get_mut(&entity) else { return };
         let slots = known.entries.capacity();
         let applied = known.applied();
         let kept = |held: &IndexedEntry| {
@@ -527,11 +559,11 @@ impl Index {
         self.entry_slots = self.entry_slots - slots + known.entries.capacity();
     }
 
-    /// Bytes of memory the index takes, about: tree nodes are taken to be two thirds full, and
+    /// Bytes of memory the index takes, about: tables are taken to be two thirds full, and
     /// values held under a second id of the same entry are not counted.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        let entity = size_of::<EntityId>() + size_of::<EntityIndex>();
+        let entity = 2 * size_of::<EntityId>() + size_of::<EntityIndex>();
         let trees = self.entities * entity * 3 / 2;
         trees + self.entry_slots * size_of::<IndexedEntry>() + size_of_val(self.tables.as_slice())
     }

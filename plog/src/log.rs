@@ -384,6 +384,7 @@ impl Log {
         let mut written = self.in_flight.take().expect("a finished write was handed out before");
         assert!(buffer.as_ptr().addr() == written.address && buffer.len() == written.written);
         assert!(written.last_lsn > self.durable && written.last_lsn <= self.appended);
+        self.index.touch(written.records.iter().map(|record| record.summary.entity()));
         for record in &written.records {
             let offset = written.frame_offset + record.offset;
             let location = Location { segment: written.segment, offset, length: record.length };

@@ -10,6 +10,8 @@ mod layout;
 mod node_process;
 mod ports;
 mod process;
+#[cfg(test)]
+mod process_test;
 mod readiness;
 pub mod setting;
 
@@ -32,6 +34,9 @@ use crate::exit_status::ExitStatus;
 
 /// How long a node may take to stop before it is killed.
 const STOP_GRACE: Duration = Duration::from_secs(10);
+
+/// How long a port may be taken before it is taken for somebody else's.
+const PORTS_GRACE: Duration = Duration::from_secs(1);
 
 /// Pause between two looks at nodes that are starting.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -179,7 +184,7 @@ impl Cluster {
                 return Err(DevError::AlreadyRuns { id: place.id, process, directory });
             }
         }
-        layout.ports.check_free()?;
+        wait_for_ports(&layout)?;
         // From here on a signal must not leave nodes behind.
         let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGCHLD])?;
         for place in &layout.nodes {
@@ -315,6 +320,19 @@ impl Cluster {
             cluster_id: layout.cluster_id(),
             directory: layout.directory.clone(),
             nodes: self.nodes.iter().map(node).collect(),
+        }
+    }
+}
+
+/// Waits a moment for ports that are taken: the sockets of a killed node outlive it by a little.
+fn wait_for_ports(layout: &Layout) -> Result<(), PortsError> {
+    let deadline = Instant::now() + PORTS_GRACE;
+    loop {
+        match layout.ports.check_free() {
+            Err(PortsError::Taken { .. }) if Instant::now() < deadline => {
+                std::thread::sleep(LOOK_EVERY);
+            }
+            result => return result,
         }
     }
 }

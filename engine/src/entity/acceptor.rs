@@ -26,7 +26,7 @@ impl<M: StateMachine> Entity<M> {
         // An entry is opened only when the one before it is known to be chosen.
         self.note_max_chosen(message.max_chosen.max(message.entry.previous()), from);
         if message.entry <= self.applied {
-            if !message.mine.chosen {
+            if !message.mine.chosen && !self.is_late_vote(message) {
                 self.tell_chosen(context, from, message);
             }
         } else if message.entry.0 > self.applied.0 + ENTRIES_AHEAD_MAX {
@@ -35,6 +35,16 @@ impl<M: StateMachine> Entity<M> {
             self.fold(context, from, message);
         }
         self.drive(context);
+    }
+
+    /// Whether this is just the vote of one more acceptor for what is chosen already: it was sent, or
+    /// is being sent, the notice. Should that get lost, the next message or a sweep makes up for it.
+    fn is_late_vote(&self, message: &EntryMessage) -> bool {
+        let last = self.last.as_ref().map(|last| last.value_id);
+        message.request.is_none()
+            && message.entry == self.applied
+            && last.is_some()
+            && message.mine.value_id == last
     }
 
     /// The sender works on an entry that is settled here: "losers are told at once".
@@ -60,7 +70,7 @@ impl<M: StateMachine> Entity<M> {
     }
 
     fn fold(&mut self, context: &mut Context, from: AcceptorId, message: &EntryMessage) {
-        let slot = self.slots.entry(message.entry).or_default();
+        let slot = self.slots.open(&mut context.slot_pool, message.entry);
         for carried in &message.values {
             slot.add_value(carried.id, Rc::clone(&carried.bytes));
         }
@@ -87,7 +97,10 @@ impl<M: StateMachine> Entity<M> {
         if changed {
             self.last_lsn = slot.log(context, self.id, message.entry, false);
         }
-        if slot.local().is_newer_than(&message.yours) {
+        // A vote in an own proposal needs no answer: the voter hears of the outcome.
+        let is_vote = message.request.is_none()
+            && self.proposal.as_ref().is_some_and(|proposal| proposal.entry == message.entry);
+        if !is_vote && slot.local().is_newer_than(&message.yours) {
             let answer = answer(slot, from, message, self.max_chosen);
             context.send_after(slot.lsn(), from, PeerMessage::Entry(answer));
         }

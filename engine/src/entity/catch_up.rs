@@ -88,7 +88,7 @@ impl<M: StateMachine> Entity<M> {
             if entry <= self.applied || entry.0 > self.applied.0 + ENTRIES_AHEAD_MAX {
                 continue;
             }
-            let slot = self.slots.entry(entry).or_default();
+            let slot = self.slots.open(&mut context.slot_pool, entry);
             slot.add_value(chosen.value.id, Rc::clone(&chosen.value.bytes));
             context.counters.catch_up_entries += 1;
             self.learn(context, entry, chosen.ballot, chosen.value.id, Evidence::Told);

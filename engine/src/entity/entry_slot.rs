@@ -34,6 +34,13 @@ pub(crate) struct EntrySlot {
 }
 
 impl EntrySlot {
+    /// Makes the slot as good as new, but keeps its memory.
+    pub(crate) fn clear(&mut self) {
+        let mut values = std::mem::take(&mut self.values);
+        values.clear();
+        *self = Self { values, ..Self::default() };
+    }
+
     pub(crate) fn local(&self) -> &EntryRecord {
         &self.local
     }

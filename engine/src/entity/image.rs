@@ -81,7 +81,7 @@ impl<M: StateMachine> Entity<M> {
         self.last = last.map(|value_id| LastChosen { value_id, decided: None });
         // Entries at or below it are chosen, whatever was held of them: they are no longer voted
         // on here, and never again called empty.
-        self.slots.retain(|entry, _| *entry > applied);
+        self.slots.close_up_to(applied);
         self.image_at = applied;
         self.bytes_since_image = 0;
         self.account(context);

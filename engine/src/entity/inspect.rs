@@ -34,7 +34,7 @@ impl<M: StateMachine> Entity<M> {
         let open = self.slots.iter().map(|(Entry(entry), slot)| {
             let record = slot.local();
             Value::Map(vec![
-                field("entry", number(*entry)),
+                field("entry", number(entry)),
                 field("prepared", ballot(record.prepared)),
                 field("promised", ballot(record.promised)),
                 field("accepted", ballot(record.accepted)),

@@ -38,7 +38,7 @@ impl<M: StateMachine> Entity<M> {
             self.check_chain(context, notice.entry, notice.chain);
         }
         if notice.entry > self.applied && notice.entry.0 <= self.applied.0 + ENTRIES_AHEAD_MAX {
-            let slot = self.slots.entry(notice.entry).or_default();
+            let slot = self.slots.open(&mut context.slot_pool, notice.entry);
             if let Some(value) = &notice.value {
                 slot.add_value(notice.value_id, Rc::clone(value));
             }
@@ -62,7 +62,7 @@ impl<M: StateMachine> Entity<M> {
         evidence: Evidence,
     ) {
         assert!(entry > self.applied);
-        let slot = self.slots.get_mut(&entry).expect("learned with its value in the slot");
+        let slot = self.slots.get_mut(entry).expect("learned with its value in the slot");
         if !slot.choose(ballot, id, context.log.durable()) {
             return;
         }
@@ -81,10 +81,10 @@ impl<M: StateMachine> Entity<M> {
     /// Applies the entry after `applied` if it is chosen. Whether it was.
     pub(super) fn apply_next(&mut self, context: &mut Context, tell: bool) -> bool {
         let entry = self.applied.next();
-        if self.diverged || !self.slots.get(&entry).is_some_and(|slot| slot.local().chosen) {
+        if self.diverged || !self.slots.get(entry).is_some_and(|slot| slot.local().chosen) {
             return false;
         }
-        let slot = self.slots.remove(&entry).expect("just seen");
+        let slot = self.slots.remove(entry).expect("just seen");
         let record = *slot.local();
         let id = record.value_id.expect("a chosen record names its value");
         let value = Rc::clone(slot.value(id).expect("a chosen value has its bytes"));
@@ -102,6 +102,7 @@ impl<M: StateMachine> Entity<M> {
         if tell {
             self.tell_peers(context, &slot, entry);
         }
+        context.slot_pool.give(slot);
         self.end_proposal(context, entry, id);
         self.log_image_if_due(context);
         true

@@ -13,8 +13,8 @@ use plog::vocabulary::{AcceptorId, Ballot, EntityId, Entry, Lsn, ValueId};
 
 use crate::context::{Context, Event, Origin};
 use crate::entity::catch_up::CatchUpRound;
-use crate::entity::entry_slot::EntrySlot;
 use crate::entity::forwarding::Forwarded;
+use crate::entity::open_entries::OpenEntries;
 use crate::entity::proposer::Proposal;
 use crate::entity::read_check::ReadRound;
 use crate::errors;
@@ -30,6 +30,7 @@ mod forwarding;
 mod image;
 mod inspect;
 mod learner;
+pub(crate) mod open_entries;
 mod proposer;
 mod read_check;
 mod recovery;
@@ -94,7 +95,7 @@ pub(crate) struct Entity<M: StateMachine> {
     /// `state.memory_bytes()` plus the request ids', as accounted in the context.
     accounted_bytes: usize,
     request_ids: RequestIds,
-    slots: BTreeMap<Entry, EntrySlot>,
+    slots: OpenEntries,
     proposal: Option<Proposal>,
     /// Proposing waits until then, after a lost round.
     back_off_until: Time,
@@ -134,7 +135,7 @@ impl<M: StateMachine> Entity<M> {
             state: M::default(),
             accounted_bytes: 0,
             request_ids: RequestIds::default(),
-            slots: BTreeMap::new(),
+            slots: OpenEntries::default(),
             proposal: None,
             back_off_until: Time::default(),
             lost_rounds: 0,
@@ -153,6 +154,18 @@ impl<M: StateMachine> Entity<M> {
             diverged: false,
             referenced: true,
         }
+    }
+
+    /// Reads a little from each part of the entity that every message needs.
+    pub(crate) fn touch(&self) -> u64 {
+        let waiting = u64::try_from(self.waiting.len()).expect("a count fits 64 bits");
+        let keys = u64::from(self.state.key_count());
+        self.applied.0
+            ^ self.max_chosen.0
+            ^ waiting
+            ^ keys
+            ^ u64::from(self.chain)
+            ^ u64::from(self.diverged)
     }
 
     pub(crate) fn applied(&self) -> Entry {
@@ -248,8 +261,11 @@ impl<M: StateMachine> Entity<M> {
             keep: matches!(origin, Origin::Forwarded { .. }),
             exposed: false,
         });
-        self.wake_by(context, deadline);
         self.drive(context);
+        if self.timer_at.is_none() {
+            // Whatever is under way wakes the entity sooner; then this deadline is seen, too.
+            self.wake_by(context, deadline);
+        }
     }
 
     /// Decides what to do next.
@@ -281,7 +297,7 @@ impl<M: StateMachine> Entity<M> {
             return;
         }
         let started = self.must_finish.is_some()
-            || self.slots.get(&entry).is_some_and(|slot| !slot.is_empty());
+            || self.slots.get(entry).is_some_and(|slot| !slot.is_empty());
         if started {
             self.start_prepare(context);
         } else {

@@ -157,7 +157,7 @@ impl<M: StateMachine> Entity<M> {
             && last.value_id.epoch == context.config.epoch
             && self
                 .slots
-                .get(&self.applied.next())
+                .get(self.applied.next())
                 .is_none_or(|slot| slot.local().promised.is_none() && slot.local().is_empty())
     }
 
@@ -166,7 +166,7 @@ impl<M: StateMachine> Entity<M> {
         context.counters.pre_authorised += 1;
         let ballot = Ballot::pre_authorised(context.config.epoch, context.me());
         let entry = self.applied.next();
-        self.slots.entry(entry).or_default().prepare(ballot, context.log.durable());
+        self.slots.open(&mut context.slot_pool, entry).prepare(ballot, context.log.durable());
         let phase = Phase::Preparing;
         self.proposal = Some(Proposal { entry, ballot, phase, own: None, sent_at: context.now });
         self.accept_built(context, built);
@@ -183,7 +183,7 @@ impl<M: StateMachine> Entity<M> {
             None => None,
         };
         context.counters.prepares += 1;
-        let slot = self.slots.entry(entry).or_default();
+        let slot = self.slots.open(&mut context.slot_pool, entry);
         let ballot = slot.highest_ballot().next_for(context.config.epoch, context.me());
         slot.prepare(ballot, context.log.durable());
         self.last_lsn = slot.log(context, self.id, entry, false);
@@ -200,7 +200,7 @@ impl<M: StateMachine> Entity<M> {
 
     /// The own record of `entry` is durable now.
     pub(crate) fn handle_own_vote(&mut self, context: &mut Context, entry: Entry) {
-        if self.slots.contains_key(&entry) {
+        if self.slots.get(entry).is_some() {
             self.count_votes(context, entry);
             self.drive(context);
         }
@@ -216,7 +216,7 @@ impl<M: StateMachine> Entity<M> {
             Phase::Preparing => None,
             Phase::BackingOff(_) => return,
         };
-        let slot = self.slots.get_mut(&proposal.entry).expect("a proposal has its slot");
+        let slot = self.slots.get_mut(proposal.entry).expect("a proposal has its slot");
         let mine = *slot.durable(context.log.durable());
         for peer in context.peers() {
             let view = slot.view(peer);
@@ -247,7 +247,7 @@ impl<M: StateMachine> Entity<M> {
     /// Something about the votes of `entry` changed: a majority of acceptances chooses, a majority
     /// of promises lets the proposer go on, a higher promise stops it.
     pub(super) fn count_votes(&mut self, context: &mut Context, entry: Entry) {
-        let Some(slot) = self.slots.get(&entry) else { return };
+        let Some(slot) = self.slots.get(entry) else { return };
         if slot.local().chosen {
             return;
         }
@@ -277,7 +277,7 @@ impl<M: StateMachine> Entity<M> {
     /// clients' value, else a no-op.
     fn accept_some_value(&mut self, context: &mut Context) {
         let proposal = self.proposal.as_ref().expect("called with a proposal");
-        let slot = self.slots.get(&proposal.entry).expect("a proposal has its slot");
+        let slot = self.slots.get(proposal.entry).expect("a proposal has its slot");
         if let Some((_, id)) = slot.highest_accepted() {
             context.counters.rescues += 1;
             self.accept_value(context, id);
@@ -290,7 +290,7 @@ impl<M: StateMachine> Entity<M> {
                 context.counters.no_ops += 1;
                 let id = context.new_value_id();
                 let entry = self.proposal.as_ref().expect("still there").entry;
-                let slot = self.slots.get_mut(&entry).expect("a proposal has its slot");
+                let slot = self.slots.get_mut(entry).expect("a proposal has its slot");
                 slot.add_value(id, Rc::from([]));
                 self.accept_value(context, id);
             }
@@ -306,7 +306,7 @@ impl<M: StateMachine> Entity<M> {
     fn accept_built(&mut self, context: &mut Context, built: Built) {
         let id = context.new_value_id();
         let proposal = self.proposal.as_mut().expect("called with a proposal");
-        let slot = self.slots.get_mut(&proposal.entry).expect("a proposal has its slot");
+        let slot = self.slots.get_mut(proposal.entry).expect("a proposal has its slot");
         slot.add_value(id, built.value);
         let commands = built.commands.into_iter().zip(built.replies);
         let commands = commands.map(|(waiting, reply)| InFlight { waiting, reply }).collect();
@@ -320,7 +320,7 @@ impl<M: StateMachine> Entity<M> {
         let (entry, ballot) = (proposal.entry, proposal.ballot);
         proposal.phase = Phase::Accepting(id);
         // Before the own record changes: what is shown to the peers is what is durable by now.
-        let slot = self.slots.get_mut(&entry).expect("a proposal has its slot");
+        let slot = self.slots.get_mut(entry).expect("a proposal has its slot");
         let accepted = slot.accept(ballot, id, context.log.durable());
         assert!(accepted, "nothing higher was promised: that would have lost the round");
         self.last_lsn = slot.log(context, self.id, entry, false);

@@ -27,7 +27,7 @@ impl<M: StateMachine> Entity<M> {
     pub(super) fn start_read_round(&mut self, context: &mut Context, reads: Vec<Waiting>) {
         assert!(self.read_round.is_none() && self.proposal.is_none());
         let entry = self.applied.next();
-        assert!(self.slots.get(&entry).is_none_or(|slot| slot.local().is_empty()));
+        assert!(self.slots.get(entry).is_none_or(|slot| slot.local().is_empty()));
         context.counters.read_checks += 1;
         let check = context.new_check();
         let me = 1 << context.me().0;
@@ -83,7 +83,7 @@ impl<M: StateMachine> Entity<M> {
         self.note_max_chosen(check.entry.previous(), from);
         let outcome = if check.entry <= self.max_chosen {
             ReadOutcome::Newer
-        } else if self.slots.get(&check.entry).is_some_and(|slot| !slot.local().is_empty()) {
+        } else if self.slots.get(check.entry).is_some_and(|slot| !slot.local().is_empty()) {
             ReadOutcome::Started
         } else {
             ReadOutcome::Empty

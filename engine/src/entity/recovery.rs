@@ -34,7 +34,7 @@ impl<M: StateMachine> Entity<M> {
                 }
             }
             LogRecord::Entry { record, value, .. } => {
-                let slot = self.slots.entry(entry).or_default();
+                let slot = self.slots.open(&mut context.slot_pool, entry);
                 if let (LoggedValue::Inline(bytes), Some(id)) = (value, record.value_id) {
                     slot.restore_value(id, Rc::clone(bytes));
                 }
@@ -46,11 +46,11 @@ impl<M: StateMachine> Entity<M> {
                 }
             }
             LogRecord::Value { value_id, bytes, .. } => {
-                let slot = self.slots.entry(entry).or_default();
+                let slot = self.slots.open(&mut context.slot_pool, entry);
                 slot.restore_value(*value_id, Rc::clone(bytes));
             }
             LogRecord::Chosen { ballot, value_id, chain, .. } => {
-                let slot = self.slots.entry(entry).or_default();
+                let slot = self.slots.open(&mut context.slot_pool, entry);
                 if slot.restore_chosen(*ballot, *value_id) {
                     self.apply_recovered(context);
                     self.check_chain(context, entry, *chain);
@@ -72,7 +72,7 @@ impl<M: StateMachine> Entity<M> {
             }
         }
         for held in &loaded.entries {
-            let slot = self.slots.entry(held.entry).or_default();
+            let slot = self.slots.open(&mut context.slot_pool, held.entry);
             if let (Some(id), Some(bytes)) = (held.record.value_id, &held.value) {
                 slot.restore_value(id, Rc::clone(bytes));
             } else if held.record.value_id.is_some() {
@@ -91,10 +91,10 @@ impl<M: StateMachine> Entity<M> {
     fn apply_recovered(&mut self, context: &mut Context) {
         loop {
             let entry: Entry = self.applied.next();
-            if self.diverged || !self.slots.get(&entry).is_some_and(|slot| slot.local().chosen) {
+            if self.diverged || !self.slots.get(entry).is_some_and(|slot| slot.local().chosen) {
                 return;
             }
-            let slot = self.slots.remove(&entry).expect("just seen");
+            let slot = self.slots.remove(entry).expect("just seen");
             let record = slot.local();
             let id = record.value_id.expect("a chosen record names its value");
             let value = Rc::clone(slot.value(id).expect("restored with its bytes"));

@@ -1,11 +1,12 @@
 //! The entities in memory.
 //!
-//! Split into 256 ordered trees: no rehash of a large table ever stalls the core, and walks have the
-//! same order everywhere.
+//! A slab of entities, found through 256 small hash tables: a single large one would stall the core
+//! for a long time at a rehash. Walks go by slab position, and so have the same order on every run.
 
-use std::collections::BTreeMap;
-use std::ops::Bound;
+use std::cell::Cell;
+use std::collections::HashMap;
 
+use ahash::RandomState;
 use plog::vocabulary::EntityId;
 
 use crate::entity::Entity;
@@ -14,12 +15,17 @@ use crate::state_machine::StateMachine;
 const SUB_TABLES: usize = 256;
 
 /// See the module page.
+///
+/// Invariant: `slab[table[id]]` is the entity `id`; every other position is in `free`.
 #[derive(Debug)]
 pub(crate) struct EntityTable<M: StateMachine> {
-    tables: Vec<BTreeMap<EntityId, Box<Entity<M>>>>,
-    count: usize,
-    /// The evictor's hand: the sub-table, and the entity it looked at last.
-    hand: (usize, Option<EntityId>),
+    tables: Vec<HashMap<EntityId, usize, RandomState>>,
+    slab: Vec<Option<Box<Entity<M>>>>,
+    free: Vec<usize>,
+    /// The evictor's hand: the position it looks at next.
+    hand: usize,
+    /// The entity found last: the next look-up is most often for the same.
+    recent: Cell<Option<(EntityId, usize)>>,
 }
 
 fn sub_table(id: EntityId) -> usize {
@@ -29,58 +35,86 @@ fn sub_table(id: EntityId) -> usize {
 
 impl<M: StateMachine> EntityTable<M> {
     pub(crate) fn new() -> Self {
-        Self {
-            tables: (0..SUB_TABLES).map(|_| BTreeMap::new()).collect(),
-            count: 0,
-            hand: (0, None),
-        }
+        // Fixed seeds: nothing about a run depends on chance.
+        let hasher = RandomState::with_seeds(1, 2, 3, 4);
+        let tables = (0..SUB_TABLES).map(|_| HashMap::with_hasher(hasher.clone())).collect();
+        Self { tables, slab: Vec::new(), free: Vec::new(), hand: 0, recent: Cell::new(None) }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.count
+        self.slab.len() - self.free.len()
+    }
+
+    fn position(&self, id: EntityId) -> Option<usize> {
+        if let Some((recent, position)) = self.recent.get()
+            && recent == id
+        {
+            return Some(position);
+        }
+        let position = self.tables[sub_table(id)].get(&id).copied()?;
+        self.recent.set(Some((id, position)));
+        Some(position)
     }
 
     pub(crate) fn get(&self, id: EntityId) -> Option<&Entity<M>> {
-        self.tables[sub_table(id)].get(&id).map(|entity| &**entity)
+        self.slab[self.position(id)?].as_deref()
     }
 
     pub(crate) fn get_mut(&mut self, id: EntityId) -> Option<&mut Entity<M>> {
-        self.tables[sub_table(id)].get_mut(&id).map(|entity| &mut **entity)
+        let position = self.position(id)?;
+        self.slab[position].as_deref_mut()
     }
 
     pub(crate) fn insert(&mut self, entity: Entity<M>) {
         let id = entity.id;
-        let before = self.tables[sub_table(id)].insert(id, Box::new(entity));
+        let entity = Some(Box::new(entity));
+        let position = match self.free.pop() {
+            Some(position) => {
+                self.slab[position] = entity;
+                position
+            }
+            None => {
+                self.slab.push(entity);
+                self.slab.len() - 1
+            }
+        };
+        let before = self.tables[sub_table(id)].insert(id, position);
         assert!(before.is_none(), "an entity is in memory once");
-        self.count += 1;
     }
 
     pub(crate) fn remove(&mut self, id: EntityId) -> Option<Box<Entity<M>>> {
-        let removed = self.tables[sub_table(id)].remove(&id)?;
-        self.count -= 1;
-        Some(removed)
+        let position = self.tables[sub_table(id)].remove(&id)?;
+        self.recent.set(None);
+        self.free.push(position);
+        self.slab[position].take()
+    }
+
+    /// Brings entities into the processor's caches. The look-ups do not depend on each other, so
+    /// their cache misses overlap; done one by one, with work between, they would not.
+    pub(crate) fn touch(&self, ids: impl Iterator<Item = EntityId>) {
+        let mut touched = 0;
+        for id in ids {
+            if let Some(entity) = self.get(id) {
+                touched ^= entity.touch();
+            }
+        }
+        std::hint::black_box(touched);
     }
 
     /// Moves the hand to the next entity, round and round (the CLOCK algorithm).
     pub(crate) fn advance_hand(&mut self) -> Option<EntityId> {
-        if self.count == 0 {
-            return None;
-        }
-        // At most one full round, and the rest of the sub-table it began in.
-        for _ in 0..=SUB_TABLES {
-            let (table, after) = self.hand;
-            let begin = after.map_or(Bound::Unbounded, Bound::Excluded);
-            if let Some((id, _)) = self.tables[table].range((begin, Bound::Unbounded)).next() {
-                self.hand = (table, Some(*id));
-                return Some(*id);
+        for _ in 0..self.slab.len() {
+            let position = self.hand % self.slab.len();
+            self.hand = position + 1;
+            if let Some(entity) = &self.slab[position] {
+                return Some(entity.id);
             }
-            self.hand = ((table + 1) % SUB_TABLES, None);
         }
         None
     }
 
     /// All entities, in a stable order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Entity<M>> {
-        self.tables.iter().flat_map(|table| table.values()).map(|entity| &**entity)
+        self.slab.iter().flatten().map(|entity| &**entity)
     }
 }

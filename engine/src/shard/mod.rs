@@ -210,6 +210,12 @@ impl<M: StateMachine> Shard<M> {
         });
     }
 
+    /// Says which entities are about to be used. Changes nothing: it only touches them, one after the
+    /// other, so that the processor waits for their memory once and not each time.
+    pub fn expect(&mut self, entities: impl Iterator<Item = EntityId>) {
+        self.entities.touch(entities);
+    }
+
     /// A message from a peer's core. Its content was validated when it was decoded.
     pub fn handle_message(&mut self, now: Time, from: PeerCore, message: PeerMessage) {
         self.context.now = now;
@@ -429,6 +435,12 @@ impl<M: StateMachine> Shard<M> {
     }
 
     // Getters.
+
+    /// Commands taken on and not yet answered.
+    #[must_use]
+    pub fn commands_held(&self) -> usize {
+        self.context.commands_held
+    }
 
     /// Keys held by this shard.
     #[must_use]

@@ -760,6 +760,7 @@ impl PeerTable {
             counters.peer_frames_in += 1;
             counters.peer_messages_in +=
                 u64::try_from(messages.len()).expect("a count fits 64 bits");
+            shard.expect(messages.iter().filter_map(PeerMessage::entity));
             for message in messages {
                 if matches!(message, PeerMessage::Heartbeat) {
                     continue;

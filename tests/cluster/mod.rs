@@ -1,0 +1,328 @@
+//! A cluster of real processes for the tests beside: started with `certus dev`, killed with SIGKILL,
+//! started again with the commands it left in `cluster.json`.
+//!
+//! What processes do takes the time it takes, so these tests wait for conditions, each with a
+//! deadline that only a node that hangs can miss.
+
+#![allow(dead_code, reason = "each test program uses another part of this module")]
+
+#[path = "../../bin/certus/dev/process.rs"]
+pub mod process;
+pub mod random;
+#[path = "../../bin/certus/resp_client.rs"]
+pub mod resp_client;
+
+use std::fs::{self, OpenOptions};
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use net::resp::value::Value;
+use rustix::process::Signal;
+
+use process::Process;
+use resp_client::{ClientError, RespClient};
+
+/// A condition that is not met after this long never will be.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long a node may take to answer one command.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Small segments, so that tests come to a new one, and a quick look for entities left behind.
+const SETTINGS: &[&str] =
+    &["log.segment_size_bytes=8388608", "log.spare_segments=1", "consensus.sweep_every_ms=500"];
+
+/// A running cluster of three. Dropping it stops it, whatever became of its nodes.
+#[derive(Debug)]
+pub struct Cluster {
+    /// Its directory.
+    pub directory: PathBuf,
+    /// Its nodes, by id.
+    pub nodes: Vec<Node>,
+}
+
+/// One node of it.
+#[derive(Debug)]
+pub struct Node {
+    /// Index in the replica set.
+    pub id: u8,
+    /// Where it serves clients.
+    pub client: SocketAddr,
+    /// Where it listens for peers.
+    pub peer: SocketAddr,
+    /// Where it answers operators.
+    pub admin: SocketAddr,
+    /// Its identity and log.
+    pub data_directory: PathBuf,
+    /// Its configuration.
+    pub config_file: PathBuf,
+    /// What it says.
+    pub log_file: PathBuf,
+    command: Vec<String>,
+    process: Option<Process>,
+    /// The process again, when it was started here.
+    child: Option<Child>,
+}
+
+/// Runs `certus` with these words.
+pub fn certus(words: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_certus"))
+        .args(words)
+        .stdin(Stdio::null())
+        .output()
+        .expect("certus runs")
+}
+
+/// Waits until `condition` holds.
+///
+/// # Panics
+///
+/// When it does not within [`PATIENCE`]; `what` says what was waited for.
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain for: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Tells the clients of a test to stop when it goes, also by a failure: the test would otherwise
+/// wait for them for ever.
+#[derive(Debug)]
+pub struct StopOnDrop<'a>(pub &'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Cluster {
+    /// A fresh cluster of three nodes of one core, for the test `name`.
+    pub fn start(name: &str) -> Self {
+        Self::start_with(name, &[])
+    }
+
+    /// The same with further arguments of `certus dev`.
+    pub fn start_with(name: &str, arguments: &[&str]) -> Self {
+        let directory =
+            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
+        if directory.exists() {
+            fs::remove_dir_all(&directory).expect("what an earlier run left can be removed");
+        }
+        let text = directory.display().to_string();
+        let mut words = vec!["dev", "--detach", "--client-port", "0", "--dir", &text];
+        for setting in SETTINGS {
+            words.extend(["--set", setting]);
+        }
+        words.extend(arguments);
+        let output = certus(&words);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "certus dev: {}: {error}", output.status);
+        let file = fs::read(directory.join("cluster.json")).expect("certus dev wrote cluster.json");
+        let file: serde_json::Value = serde_json::from_slice(&file).expect("cluster.json is JSON");
+        let nodes = file["nodes"].as_array().expect("a list of nodes");
+        Self { directory, nodes: nodes.iter().map(Node::read).collect() }
+    }
+
+    /// A client of node `id`.
+    pub fn client(&self, id: usize) -> RespClient {
+        self.nodes[id].connect().expect("a node that is up takes connections")
+    }
+
+    /// Ends a node as a power failure would.
+    pub fn kill(&mut self, id: usize) {
+        self.nodes[id].kill();
+    }
+
+    /// Starts a node again, and does not wait for it.
+    pub fn restart(&mut self, id: usize) {
+        self.nodes[id].start();
+    }
+
+    /// Waits until a node serves.
+    pub fn wait_until_ready(&mut self, id: usize) {
+        let node = &mut self.nodes[id];
+        wait_until(&format!("node {id} to serve"), || {
+            node.check_running();
+            node.serves()
+        });
+    }
+
+    /// Ends a node that may have ended by itself.
+    pub fn end_whatever_runs(&mut self, id: usize) {
+        let process = self.nodes[id].process.take().expect("it was started");
+        process.signal(Signal::KILL).expect("a process of this user takes signals");
+        self.nodes[id].reap();
+    }
+
+    /// Stops a node in order.
+    pub fn stop_node(&mut self, id: usize) {
+        let process = self.nodes[id].process.take().expect("it runs");
+        process.signal(Signal::TERM).expect("a process of this user takes signals");
+        let ended = process.wait_until(Instant::now() + PATIENCE).expect("it can be waited for");
+        assert!(ended, "node {id} does not stop when it is told to");
+        self.nodes[id].reap();
+    }
+
+    /// Waits until all replicas hold the same history of every one of `keys`, and returns how many
+    /// entries each has.
+    pub fn wait_until_equal(&self, keys: &[String]) -> Vec<u64> {
+        let mut clients: Vec<RespClient> =
+            (0..self.nodes.len()).map(|id| self.client(id)).collect();
+        keys.iter()
+            .map(|key| {
+                let mut seen = Vec::new();
+                let deadline = Instant::now() + PATIENCE;
+                loop {
+                    seen.clear();
+                    seen.extend(clients.iter_mut().map(|client| history(client, key)));
+                    if seen.windows(2).all(|pair| pair[0] == pair[1]) {
+                        break seen[0].0;
+                    }
+                    assert!(
+                        Instant::now() < deadline,
+                        "the replicas of {key} do not become equal (applied, chain): {seen:?}"
+                    );
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+            })
+            .collect()
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let output = certus(&["dev", "stop", "--dir", &self.directory.display().to_string()]);
+        for node in &mut self.nodes {
+            node.reap();
+        }
+        if std::thread::panicking() {
+            // Kept for whoever looks into it.
+            println!("the cluster's directory is {}", self.directory.display());
+            for node in &self.nodes {
+                println!("-- the end of node {}'s log:\n{}", node.id, node.log_end());
+            }
+            return;
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "certus dev stop: {}: {said}", output.status);
+        fs::remove_dir_all(&self.directory).expect("the cluster's directory can be removed");
+    }
+}
+
+impl Node {
+    fn read(record: &serde_json::Value) -> Self {
+        let text = |key: &str| record[key].as_str().expect("a text").to_owned();
+        let address = |key: &str| text(key).parse().expect("an address");
+        let pid = record["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok());
+        let process = Process::open(pid.expect("a process id")).expect("it can be looked for");
+        Self {
+            id: record["id"].as_u64().and_then(|id| u8::try_from(id).ok()).expect("a node id"),
+            client: address("client"),
+            peer: address("peer"),
+            admin: address("admin"),
+            data_directory: text("data_directory").into(),
+            config_file: text("config_file").into(),
+            log_file: text("log_file").into(),
+            command: serde_json::from_value(record["command"].clone()).expect("a list of words"),
+            process: Some(process.expect("certus dev leaves its nodes running")),
+            child: None,
+        }
+    }
+
+    /// Its process id.
+    pub fn process_id(&self) -> u32 {
+        self.process.as_ref().expect("it runs").id()
+    }
+
+    /// A client of the node.
+    ///
+    /// # Errors
+    ///
+    /// When it does not take the connection.
+    pub fn connect(&self) -> Result<RespClient, ClientError> {
+        RespClient::connect(self.client, ANSWER_TIMEOUT)
+    }
+
+    /// Whether it serves: it answers, and so does a majority behind it.
+    pub fn serves(&self) -> bool {
+        let answer =
+            self.connect().and_then(|mut client| client.ask(&["GET", "nobody-writes-this"]));
+        matches!(answer, Ok(Value::Null))
+    }
+
+    /// Fails if the process has ended by itself.
+    pub fn check_running(&self) {
+        let process = self.process.as_ref().expect("it was started");
+        let running = process.is_running().expect("it can be looked at");
+        assert!(running, "node {} ended by itself:\n{}", self.id, self.log_end());
+    }
+
+    fn kill(&mut self) {
+        self.check_running();
+        let process = self.process.take().expect("checked to run");
+        process.signal(Signal::KILL).expect("a process of this user takes signals");
+        let ended = process.wait_until(Instant::now() + PATIENCE).expect("it can be waited for");
+        assert!(ended, "node {} survives SIGKILL", self.id);
+        self.reap();
+    }
+
+    fn start(&mut self) {
+        assert!(self.process.is_none(), "node {} runs", self.id);
+        // The kernel ends the rings of a killed process, and with them its sockets, a little later
+        // than the process itself.
+        wait_until(&format!("the ports of node {} to be free", self.id), || {
+            [self.client, self.peer, self.admin].map(TcpListener::bind).iter().all(Result::is_ok)
+        });
+        let log = OpenOptions::new().append(true).open(&self.log_file).expect("its log is there");
+        let child = Command::new(&self.command[0])
+            .args(&self.command[1..])
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a descriptor can be doubled"))
+            .stderr(log)
+            .spawn()
+            .expect("certusd can be started");
+        self.process = Process::open(child.id()).expect("a child can be looked for");
+        self.child = Some(child);
+    }
+
+    /// Takes note of the end of a process that was started here.
+    fn reap(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.wait().expect("a child can be waited for");
+        }
+    }
+
+    /// The last lines of its log.
+    pub fn log_end(&self) -> String {
+        let text = fs::read(&self.log_file).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(15)..].join("\n")
+    }
+}
+
+/// How many entries of `key`'s entity a node has applied, and the checksum over them.
+fn history(client: &mut RespClient, key: &str) -> (u64, String) {
+    let reply = client.ask(&["CERTUS", "ENTITY", key]).expect("a node that is up answers");
+    let Value::Array(fields) = &reply else { return (0, format!("{reply:?}")) };
+    let field = |name: &str| {
+        let position = fields.iter().position(|field| text(field) == name);
+        &fields[position.expect("a field of CERTUS ENTITY") + 1]
+    };
+    let Value::Integer(applied) = field("applied") else { panic!("applied is a number") };
+    let applied = u64::try_from(*applied).expect("not negative");
+    (applied, text(field("chain")))
+}
+
+/// A byte string as text; of anything else a description.
+pub fn text(value: &Value) -> String {
+    match value {
+        Value::Bulk(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        other => format!("{other:?}"),
+    }
+}
