@@ -10,7 +10,7 @@ use std::io::{self, Seek as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use plog::block::{AlignedBuffer, BLOCK_SIZE};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -417,10 +417,19 @@ pub struct PortPlan {
     pub admin: Option<SocketAddr>,
     /// How many cores.
     pub cores: u16,
+    /// How long a port in use is waited for. The kernel takes down the rings of a killed process
+    /// after it is gone, and its listening sockets with them: a node that is started again at once
+    /// finds its own ports in use for some milliseconds.
+    pub patience: Duration,
 }
+
+/// Pause between two tries to take a port.
+const PORT_RETRY: Duration = Duration::from_millis(10);
 
 impl Ports {
     /// Takes all ports, or none.
+    ///
+    /// A port in use is tried again until the plan's patience, counted for all of them, is over.
     ///
     /// The shared client port is bound once per core with `SO_REUSEPORT`, and the kernel spreads
     /// connections over the cores. With that option a second process would join in silently, so
@@ -430,6 +439,8 @@ impl Ports {
     ///
     /// The first port that cannot be taken, as a fatal finding.
     pub fn bind(plan: &PortPlan) -> Result<Self, Check> {
+        let until = Instant::now() + plan.patience;
+        let bind = |key, address, sharing| bind(key, address, sharing, until);
         drop(bind("client_address", plan.client, Sharing::Alone)?);
         let mut cores = Vec::with_capacity(usize::from(plan.cores));
         for core in 0..plan.cores {
@@ -469,7 +480,12 @@ enum Sharing {
     AmongCores,
 }
 
-fn bind(key: &'static str, address: SocketAddr, sharing: Sharing) -> Result<TcpListener, Check> {
+fn bind(
+    key: &'static str,
+    address: SocketAddr,
+    sharing: Sharing,
+    until: Instant,
+) -> Result<TcpListener, Check> {
     let listen = || -> io::Result<TcpListener> {
         let domain = Domain::for_address(address);
         let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
@@ -481,7 +497,14 @@ fn bind(key: &'static str, address: SocketAddr, sharing: Sharing) -> Result<TcpL
         socket.listen(BACKLOG)?;
         Ok(socket.into())
     };
-    listen().map_err(|error| {
+    let mut outcome = listen();
+    while Instant::now() < until
+        && outcome.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
+    {
+        std::thread::sleep(PORT_RETRY);
+        outcome = listen();
+    }
+    outcome.map_err(|error| {
         let remedy = match error.raw_os_error() {
             Some(libc::EADDRINUSE) => format!(
                 "another process listens there (`ss -ltnp 'sport = :{}'` names it): stop it, or \
@@ -595,7 +618,20 @@ mod tests {
             peer: address(peer),
             admin: None,
             cores: 1,
+            patience: Duration::ZERO,
         }
+    }
+
+    #[test]
+    fn a_port_that_is_given_up_within_the_patience_is_taken() {
+        let held = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = held.local_addr().unwrap().port();
+        let mut patient = plan(client, free_port());
+        patient.patience = Duration::from_secs(60);
+        let waits =
+            std::thread::spawn(move || Ports::bind(&patient).map(|ports| ports.cores.len()));
+        drop(held);
+        assert_eq!(waits.join().unwrap().unwrap(), 1);
     }
 
     #[test]

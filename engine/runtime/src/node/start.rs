@@ -53,6 +53,9 @@ use crate::reactor::node_shared::NodeShared;
 /// Longest sleep of a core without anything to do.
 const IDLE_WAIT: Duration = Duration::from_millis(100);
 
+/// How long ports in use are waited for at start.
+const PORT_PATIENCE: Duration = Duration::from_secs(3);
+
 /// A busy core gives way to its background tasks this often.
 const GIVE_WAY_EVERY: Duration = Duration::from_millis(20);
 
@@ -272,6 +275,7 @@ fn port_plan(config: &Config, cores: u16) -> PortPlan {
         peer: address(&config.peer_address),
         admin: (!config.admin_address.is_empty()).then(|| address(&config.admin_address)),
         cores,
+        patience: PORT_PATIENCE,
     }
 }
 
