@@ -5,10 +5,13 @@ use std::rc::Rc;
 use net::resp::arguments::Arguments;
 use net::resp::value::{BulkBytes, RespError, Value};
 
+use crate::state_machine::StateMachine as _;
 use crate::state_machine::strings::operation::Operation;
 use crate::state_machine::strings::overlay::{Change, Overlay};
 use crate::state_machine::strings::set_options::{Answer, Condition, SetOptions};
-use crate::state_machine::strings::{Strings, VALUE_SIZE_MAX, integer};
+use crate::state_machine::strings::{
+    ENTITY_SIZE_MAX, KEY_OVERHEAD_BYTES, Strings, VALUE_SIZE_MAX, integer,
+};
 
 /// One command under way.
 #[derive(Debug)]
@@ -107,7 +110,25 @@ impl Evaluation<'_> {
 
     fn put(&mut self, key: &[u8], value: &[u8]) -> Result<(), RespError> {
         check_value_size(value.len())?;
+        self.check_entity_size(key, value.len())?;
         self.overlay.change(key, Change::Put(value.into()));
+        Ok(())
+    }
+
+    /// Refuses what would make the entity too large to be sent to a replica in one piece. What makes
+    /// it smaller is never refused.
+    fn check_entity_size(&mut self, key: &[u8], size: usize) -> Result<(), RespError> {
+        let old = self.value(key).map_or(0, |old| key.len() + KEY_OVERHEAD_BYTES + old.len());
+        let new = key.len() + KEY_OVERHEAD_BYTES + size;
+        if new > old {
+            let growth = self.overlay.growth_bytes + (new - old);
+            if self.state.memory_bytes() + growth > ENTITY_SIZE_MAX {
+                return Err(RespError::new(
+                    "OOM keys that share a {tag} may hold 4 MiB in all; use another tag",
+                ));
+            }
+            self.overlay.growth_bytes = growth;
+        }
         Ok(())
     }
 
@@ -185,6 +206,7 @@ impl Evaluation<'_> {
     fn append(&mut self, key: &[u8], tail: &[u8]) -> Result<Value, RespError> {
         let size = self.value(key).map_or(0, <[u8]>::len) + tail.len();
         check_value_size(size)?;
+        self.check_entity_size(key, size)?;
         if let Some(Change::Grown(value)) = self.overlay.changes.get_mut(key) {
             value.extend_from_slice(tail);
         } else {

@@ -48,6 +48,10 @@ mod set_options;
 /// The largest value, in bytes.
 pub const VALUE_SIZE_MAX: usize = 1 << 20;
 
+/// The largest entity, all keys of one tag together, in bytes of memory. An entity travels to a
+/// replica that is far behind, and into the log, in one piece.
+pub const ENTITY_SIZE_MAX: usize = 4 << 20;
+
 /// What a key costs beside its own bytes and its value's, in bytes: its place in the map, its
 /// version, the count of the value's holders and the allocator's headers, rounded up.
 const KEY_OVERHEAD_BYTES: usize = 96;

@@ -597,3 +597,29 @@ fn garbage_is_never_taken_for_something_that_encodes_otherwise() {
 fn a_lost_entry_is_noticed() {
     Strings::default().apply(Entry(2), &[]).expect("never reached");
 }
+
+#[test]
+fn keys_of_one_tag_hold_so_much_and_may_always_shrink() {
+    let mut state = Strings::default();
+    let mut entry = Entry::ZERO;
+    let run = |state: &mut Strings, entry: &mut Entry, words: &[&str]| {
+        let mut overlay = Overlay::default();
+        let reply = state.evaluate(&mut overlay, &Arguments::from_slices(words));
+        if Strings::has_effects(&overlay) {
+            let mut effects = Vec::new();
+            Strings::encode_effects(&overlay, &mut effects);
+            *entry = entry.next();
+            state.apply(*entry, &effects).unwrap();
+        }
+        reply
+    };
+    let large = "x".repeat(1 << 20);
+    for key in ["{t}1", "{t}2", "{t}3"] {
+        assert_eq!(run(&mut state, &mut entry, &["SET", key, &large]), Value::OK);
+    }
+    let refused = run(&mut state, &mut entry, &["SET", "{t}4", &large]);
+    assert!(matches!(&refused, Value::Error(error) if error.word() == "OOM"), "{refused:?}");
+    assert_eq!(run(&mut state, &mut entry, &["SET", "{t}1", "small"]), Value::OK);
+    assert_eq!(run(&mut state, &mut entry, &["SET", "{t}4", &large]), Value::OK);
+    assert!(state.memory_bytes() <= super::ENTITY_SIZE_MAX);
+}
