@@ -34,6 +34,10 @@ pub struct Arguments {
     /// How many requests each client keeps in flight.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub depth: u32,
+    /// How many sets of connections the clients share, as those of a pooling client library do; each
+    /// set has a connection to every server it needs. 0 = each client has its own.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    pub connections: u32,
     /// How long to measure, in seconds.
     #[arg(long, default_value = "10", value_parser = positive_seconds)]
     pub seconds: Duration,
@@ -142,12 +146,22 @@ impl Route {
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum ArgumentsError {
     /// A thread would have no client.
-    #[error("--threads {threads} is more than --clients {clients}: give each thread a client")]
+    #[error("--threads {threads} is more than {clients} clients or sets of connections: use fewer")]
     IdleThreads {
         /// Threads asked for.
         threads: u32,
         /// Clients asked for.
         clients: u32,
+    },
+    /// Clients that cannot be spread evenly.
+    #[error(
+        "--clients {clients} cannot be spread evenly over --connections {connections}: use a divisor"
+    )]
+    UnevenConnections {
+        /// Clients asked for.
+        clients: u32,
+        /// Sets of connections asked for.
+        connections: u32,
     },
     /// `--once` without INCR.
     #[error("--once needs --workload incr: no other workload sends INCR")]
@@ -167,16 +181,32 @@ pub enum ArgumentsError {
 }
 
 impl Arguments {
+    /// How many sets of connections there are.
+    pub fn connection_sets(&self) -> u32 {
+        if self.connections == 0 { self.clients } else { self.connections }
+    }
+
+    /// How many requests are in flight over each set: those of all clients that share it.
+    pub fn depth_of_set(&self) -> u32 {
+        (self.clients / self.connection_sets()).saturating_mul(self.depth)
+    }
+
     /// Checks what one argument cannot know alone.
     ///
     /// # Errors
     ///
     /// Returns the first contradiction found.
     pub fn check(&self) -> Result<(), ArgumentsError> {
-        if self.threads > self.clients {
+        if !self.clients.is_multiple_of(self.connection_sets()) {
+            return Err(ArgumentsError::UnevenConnections {
+                clients: self.clients,
+                connections: self.connections,
+            });
+        }
+        if self.threads > self.connection_sets() {
             return Err(ArgumentsError::IdleThreads {
                 threads: self.threads,
-                clients: self.clients,
+                clients: self.connection_sets(),
             });
         }
         if self.once && self.workload != Workload::Incr {
@@ -302,6 +332,10 @@ mod tests {
         assert_eq!(
             check("--addr a:1 --threads 3 --clients 2"),
             ArgumentsError::IdleThreads { threads: 3, clients: 2 }
+        );
+        assert_eq!(
+            check("--addr a:1 --clients 256 --connections 24"),
+            ArgumentsError::UnevenConnections { clients: 256, connections: 24 }
         );
         assert_eq!(check("--addr a:1 --once"), ArgumentsError::OnceWithoutIncr);
         let error = check("--addr a:1 --verify --keys 11 --key-prefix k --value-size 8");

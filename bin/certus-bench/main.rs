@@ -176,11 +176,11 @@ fn print_header(console: &mut Console, arguments: &Arguments, topology: &Topolog
         Some(rate) => format!("open loop at {rate}/s"),
         None => "closed loop".to_owned(),
     };
-    let json::Settings { workload, clients, depth, threads, keys, value_size, dist, route, .. } =
-        &settings;
+    let json::Settings { workload, clients, depth, connections, .. } = &settings;
+    let json::Settings { threads, keys, value_size, dist, route, .. } = &settings;
     console.line(&format!(
-        "certus-bench: {workload}, {loop_kind}, {clients} clients × depth {depth} on {threads} \
-         thread(s)\n  \
+        "certus-bench: {workload}, {loop_kind}, {clients} clients × depth {depth} on \
+         {connections} set(s) of connections and {threads} thread(s)\n  \
          {keys} keys {:?}…, {value_size} byte values, {dist}, seed {}, warm-up {} s, measure {} s\n  \
          servers {}, route {route}{}",
         settings.key_prefix,

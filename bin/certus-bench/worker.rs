@@ -171,7 +171,8 @@ impl<'a> Worker<'a> {
         let arguments = shared.arguments;
         let share =
             |total: u64, worker: u32| total * u64::from(worker) / u64::from(arguments.threads);
-        let clients = u64::from(arguments.clients);
+        // Clients that share connections are one client here, with the requests of all.
+        let clients = u64::from(arguments.connection_sets());
         let (first_client, end_client) = (share(clients, number), share(clients, number + 1));
         let client_count = end_client - first_client;
         let mut random = Random::new(mix(arguments.seed) ^ mix(u64::from(number) + 1));
@@ -182,7 +183,7 @@ impl<'a> Worker<'a> {
         let first_sequence = run.wrapping_add(u64::from(number) << 48);
         let poll = Poll::new()?;
         let timer = Timer::new(poll.registry(), TIMER_TOKEN)?;
-        let slots = (0..arguments.depth).flat_map(|_| 0..client_count);
+        let slots = (0..arguments.depth_of_set()).flat_map(|_| 0..client_count);
         let node_count = shared.topology.nodes.len();
         let (next, end) = if arguments.preloads() {
             (share(arguments.keys, number), share(arguments.keys, number + 1))
