@@ -12,7 +12,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use net::resp::value::Value;
 
@@ -28,31 +28,25 @@ fn seed() -> u64 {
     seed
 }
 
+/// A node that goes on neither reading nor closing for this long never will.
+const SENDER_PATIENCE: Duration = Duration::from_secs(20);
+
 /// Sends `bytes`, says no more, and reads whatever comes until the other side closes.
 fn send(address: SocketAddr, bytes: &[u8]) {
     let mut stream = TcpStream::connect(address).expect("the node still takes connections");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a time-out can be set");
-    stream.set_write_timeout(Some(PATIENCE)).expect("a time-out can be set");
+    stream.set_read_timeout(Some(SENDER_PATIENCE)).expect("a time-out can be set");
+    stream.set_write_timeout(Some(SENDER_PATIENCE)).expect("a time-out can be set");
+    let begin = Instant::now();
     // The node may close before it has read everything; then writing and reading fail, rightly.
-    if stream.write_all(bytes).is_err() || stream.shutdown(Shutdown::Write).is_err() {
-        return;
-    }
-    let mut sink = [0; 4096];
-    loop {
-        match stream.read(&mut sink) {
-            Ok(0) => return,
-            Ok(_) => {}
-            Err(error) => {
-                let timed_out = error.kind() == std::io::ErrorKind::WouldBlock;
-                assert!(
-                    !timed_out,
-                    "the node neither answers nor closes: {}",
-                    bytes.escape_ascii()
-                );
-                return;
-            }
-        }
-    }
+    let sent = stream.write_all(bytes).and_then(|()| stream.shutdown(Shutdown::Write));
+    let ended = sent.and_then(|()| std::io::copy(&mut stream, &mut std::io::sink()));
+    let waited = begin.elapsed();
+    let shown = bytes[..bytes.len().min(100)].escape_ascii();
+    assert!(
+        waited < SENDER_PATIENCE,
+        "the node neither reads nor closes for {waited:?} ({ended:?}): {} bytes, {shown}",
+        bytes.len()
+    );
 }
 
 /// The nodes that were started still run, serve, and hear each other.
@@ -248,8 +242,8 @@ fn refused_start(config: &Path) -> (i32, String) {
         .spawn()
         .expect("certusd can be started");
     let mut ended = None;
-    let deadline = std::time::Instant::now() + PATIENCE;
-    while ended.is_none() && std::time::Instant::now() < deadline {
+    let deadline = Instant::now() + PATIENCE;
+    while ended.is_none() && Instant::now() < deadline {
         ended = child.try_wait().expect("a child can be looked at");
         std::thread::sleep(Duration::from_millis(5));
     }

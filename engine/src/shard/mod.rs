@@ -102,7 +102,8 @@ impl<M: StateMachine> Shard<M> {
     #[must_use]
     pub fn new(config: ShardConfig, log_config: LogConfig) -> Self {
         let log = Log::new(log_config, None);
-        let held_entries = usize::try_from(config.image_every_entries).unwrap_or(usize::MAX);
+        // Half as many again below the image, for replicas that are a little behind.
+        let held_entries = usize::try_from(config.image_every_entries / 2).unwrap_or(usize::MAX);
         Self {
             context: Context::new(config, log),
             entities: EntityTable::new(),
