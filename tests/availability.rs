@@ -1,6 +1,12 @@
 //! While one node of three is gone, the clients of the others notice nothing: no error, and no
 //! pause. There is no leader whose loss must first be found out.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test that cannot go on should fail loudly, and say what it did"
+)]
+
 mod cluster;
 
 use std::net::SocketAddr;
@@ -79,7 +85,11 @@ fn use_node(node: SocketAddr, number: usize, stopping: &AtomicBool, done: &Atomi
         };
         longest = longest.max(begin.elapsed());
         match reply {
-            Ok(Value::Error(error)) => panic!("client {number} was told: {error}"),
+            Ok(Value::Error(error)) => {
+                // What the node holds of the key says what it waited for.
+                let entity = client.ask(&["CERTUS", "ENTITY", &key]);
+                panic!("client {number} was told after {longest:?}: {error}; {key}: {entity:?}");
+            }
             Ok(_) => done.fetch_add(1, Ordering::Relaxed),
             Err(error) => panic!("client {number}: {error}"),
         };

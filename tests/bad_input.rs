@@ -3,6 +3,12 @@
 //!
 //! `BAD_INPUT_SEED` says which random bytes are sent.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test that cannot go on should fail loudly, and say what it did"
+)]
+
 mod cluster;
 
 use std::collections::BTreeMap;

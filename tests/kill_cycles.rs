@@ -8,6 +8,12 @@
 //!
 //! `KILL_CYCLES` says how many kills there are, `KILL_SEED` their order.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test that cannot go on should fail loudly, and say what it did"
+)]
+
 mod cluster;
 
 use std::collections::BTreeMap;

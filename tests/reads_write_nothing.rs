@@ -1,5 +1,11 @@
 //! A read of a key that nobody writes costs no disk write on any node, however linearizable it is.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test that cannot go on should fail loudly, and say what it did"
+)]
+
 mod cluster;
 
 use std::fs;

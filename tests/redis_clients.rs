@@ -2,6 +2,12 @@
 //!
 //! A tool that cannot be had is said and skipped; scripts/test installs them where it may.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test that cannot go on should fail loudly, and say what it did"
+)]
+
 mod cluster;
 
 use std::io::{self, Write};

@@ -54,6 +54,10 @@ pub enum Event {
 
 /// What waits for the log.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are messages: a box would be one more allocation"
+)]
 pub(crate) enum Gated {
     Message(Outgoing),
     /// This node's own vote in one of its proposals becomes countable.

@@ -575,7 +575,7 @@ impl World {
                 self.schedule(at.saturating_sub(now), Event::Tick { to: id, epoch });
             }
         }
-        let World { nodes, checker, .. } = self;
+        let Self { nodes, checker, .. } = self;
         let core = &nodes[usize::from(id.node)].cores[usize::from(id.core)];
         if let Some(shard) = &core.shard {
             checker.check(id.node, epoch, shard);

@@ -155,9 +155,9 @@ fn everything_acknowledged_survives_a_crash_of_all_nodes() {
         let mut world = World::new(seed, &[1, 1, 1], Faults::NONE, as_is);
         world.run_for(50_000);
         let mut expected = Vec::new();
-        for number in 0..40 {
+        for number in 0..40_u8 {
             let key = format!("k{}", number % 7);
-            let set = world.submit((number % 3) as u8, &["SET", &key, &format!("v{number}")]);
+            let set = world.submit(number % 3, &["SET", &key, &format!("v{number}")]);
             assert_eq!(world.answer(set, 1_000_000), Value::OK);
             expected.retain(|(known, _)| *known != key);
             expected.push((key, format!("v{number}")));
@@ -170,7 +170,7 @@ fn everything_acknowledged_survives_a_crash_of_all_nodes() {
         }
         world.run_for(100_000);
         for (key, value) in &expected {
-            let get = world.submit((seed % 3) as u8, &["GET", key]);
+            let get = world.submit(u8::try_from(seed % 3).unwrap(), &["GET", key]);
             assert_eq!(world.answer(get, 5_000_000), text(value), "{key}, seed {seed}");
         }
     }
@@ -182,14 +182,14 @@ fn large_values_and_evicted_entities_come_back_from_the_log() {
         config.entities_in_memory_max = 4;
     });
     world.run_for(50_000);
-    let value = |number: usize| format!("{number}-{}", "x".repeat(3000 + number));
+    let value = |number: u8| format!("{number}-{}", "x".repeat(3000 + usize::from(number)));
     for number in 0..40 {
-        let set = world.submit((number % 3) as u8, &["SET", &format!("k{number}"), &value(number)]);
+        let set = world.submit(number % 3, &["SET", &format!("k{number}"), &value(number)]);
         assert_eq!(world.answer(set, 1_000_000), Value::OK);
     }
     world.run_for(1_000_000);
     for number in 0..40 {
-        let reader = ((number + 1) % 3) as u8;
+        let reader = (number + 1) % 3;
         let get = world.submit(reader, &["GET", &format!("k{number}")]);
         assert_eq!(world.answer(get, 1_000_000), text(&value(number)));
     }

@@ -91,6 +91,11 @@ impl Run {
     }
 }
 
+fn random_node(world: &mut World) -> u8 {
+    let nodes = u64::from(world.node_count());
+    u8::try_from(world.below(nodes)).expect("few nodes")
+}
+
 fn run(seed: u64, cores: &[u16], operations: usize, configure: fn(&mut ShardConfig)) -> Run {
     let mut world = World::new(seed, cores, Faults::ROUGH, configure);
     world.run_for(50_000);
@@ -110,21 +115,21 @@ fn run(seed: u64, cores: &[u16], operations: usize, configure: fn(&mut ShardConf
         run.world.run_for(pause);
         match run.world.below(200) {
             0..4 => {
-                let node = run.world.below(u64::from(nodes)) as u8;
+                let node = random_node(&mut run.world);
                 if run.world.is_up(node) {
                     run.world.crash(node);
                     run.crashes += 1;
                 }
             }
             4..12 => {
-                let node = run.world.below(u64::from(nodes)) as u8;
+                let node = random_node(&mut run.world);
                 if !run.world.is_up(node) {
                     run.world.start(node);
                 }
             }
             12..14 => {
-                let from = run.world.below(u64::from(nodes)) as u8;
-                let to = run.world.below(u64::from(nodes)) as u8;
+                let from = random_node(&mut run.world);
+                let to = random_node(&mut run.world);
                 run.world.cut(from, to);
             }
             14..20 => run.world.heal(),

@@ -52,7 +52,7 @@ impl<M: StateMachine> Entity<M> {
     /// The peer that showed the newest entry first, then all in turn.
     fn next_to_ask(&self, context: &Context) -> Option<AcceptorId> {
         let replicas = context.config.replicas;
-        let start = self.active_peer.unwrap_or(context.me());
+        let start = self.active_peer.unwrap_or(context.config.acceptor);
         let turn = u8::try_from(self.fruitless % u32::from(replicas)).expect("below the replicas");
         (0..replicas)
             .map(|offset| AcceptorId((start.0 + turn + offset) % replicas))

@@ -67,7 +67,7 @@ impl<M: StateMachine> Entity<M> {
     ) -> Result<(), InvalidState> {
         let length = bytes.len();
         let malformed = |offset| InvalidState { what: "entity image", offset, length };
-        let (&format, rest) = bytes.split_first().ok_or(malformed(0))?;
+        let (&format, rest) = bytes.split_first().ok_or_else(|| malformed(0))?;
         if format != FORMAT {
             return Err(malformed(0));
         }

@@ -10,6 +10,7 @@ use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::rc::Rc;
+use std::time::Duration;
 
 use engine::request::{EntityRequest, Ticket};
 use engine::session::{Action, NodeInfo, NodeQuery, Session};
@@ -17,6 +18,7 @@ use engine::time::Time;
 use net::resp::arguments::Arguments;
 use net::resp::request_parser::{self, Parsed, RequestParser};
 use net::resp::value::{RespError, Value};
+use socket2::SockRef;
 
 use crate::core_setup::Limits;
 use crate::node::log_line;
@@ -31,6 +33,9 @@ use crate::reactor::user_data::Kind;
 
 /// How long accepting rests after it failed, in microseconds: out of descriptors, most likely.
 const ACCEPT_REST_US: u64 = 100_000;
+
+/// How long a client that was told all may go on sending, in microseconds.
+const LINGER_US: u64 = 1_000_000;
 
 /// How often idle connections are looked for, in microseconds.
 const IDLE_SWEEP_US: u64 = 1_000_000;
@@ -72,6 +77,8 @@ pub struct ClientTable {
     /// Questions for the core.
     asked: Vec<AskedOfNode>,
     next_idle_sweep_us: u64,
+    /// Connections that were told all and still send, with the time at which they are cut off.
+    lingering: VecDeque<(u64, Key)>,
     stopping: bool,
 }
 
@@ -101,6 +108,7 @@ impl ClientTable {
             stalled: VecDeque::new(),
             asked: Vec::new(),
             next_idle_sweep_us: 0,
+            lingering: VecDeque::new(),
             stopping: false,
         }
     }
@@ -426,7 +434,15 @@ impl ClientTable {
                 && (connection.phase == Phase::Finishing
                     || (connection.input_ended && !connection.paused))
             {
-                self.close(key);
+                if connection.input_ended || self.stopping {
+                    self.close(key);
+                } else if !connection.lingers {
+                    // It is still sending. Closed now, its last reply could be lost to a reset, or
+                    // its sending block for a minute on a connection nobody reads.
+                    connection.lingers = true;
+                    connection.socket.shutdown(std::net::Shutdown::Write).ok();
+                    self.lingering.push_back((router.now.0 + LINGER_US, key));
+                }
             }
         }
         self.settle(key, ring);
@@ -469,6 +485,14 @@ impl ClientTable {
                         Some(ring.accept(Kind::ClientAccept, owner, listener.socket.as_fd()));
                 }
             }
+        }
+        while self.lingering.front().is_some_and(|(until, _)| *until <= now_us) {
+            let Some((_, key)) = self.lingering.pop_front() else { break };
+            let Some(connection) = self.connections.get_mut(key) else { continue };
+            // A reset, so that whoever is still sending learns of it.
+            SockRef::from(&connection.socket).set_linger(Some(Duration::ZERO)).ok();
+            self.close(key);
+            self.list(key);
         }
         let timeout_us = self.limits.idle_timeout_ms.saturating_mul(1000);
         if timeout_us == 0 || now_us < self.next_idle_sweep_us {

@@ -69,6 +69,8 @@ pub struct Connection {
     pub spare: Vec<u8>,
     /// Whether this connection is in the list of those to be looked at, at the end of the turn.
     pub listed: bool,
+    /// Whether it was told all, and is only read until its client stops sending.
+    pub lingers: bool,
     /// See [`Phase`].
     pub phase: Phase,
     /// When it last sent a request, in microseconds of the core's clock.
@@ -96,6 +98,7 @@ impl Connection {
             sending_begin: 0,
             spare: Vec::new(),
             listed: false,
+            lingers: false,
             phase: Phase::Open,
             active_us: now_us,
         }
