@@ -4,8 +4,8 @@
 //! cargo bench --bench durable_write [-- DIRECTORY [WRITES]]     (., 2000)
 //! ```
 //!
-//! Compares, interleaved round by round on one pre-written file opened with `O_DIRECT`, the three ways
-//! to make a write durable through a ring of one's own, and the two system calls of a thread:
+//! Compares, interleaved round by round on one pre-written file opened with `O_DIRECT`, the three
+//! ways to make a write durable through a ring of one's own, and the two system calls of a thread:
 //!
 //! - `dsync`: one write with `RWF_DSYNC`, which is what the log does;
 //! - `linked`: a write with an fdatasync linked to it;

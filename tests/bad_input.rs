@@ -264,7 +264,8 @@ fn refused_start(config: &Path) -> (i32, String) {
     (status.code().expect("it ends by itself"), said)
 }
 
-/// Every file under `directory` with its bytes. The lock file names who tried last, so it may change.
+/// Every file under `directory` with its bytes. The lock file names who tried last, so it may
+/// change.
 fn content(directory: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();
     let mut open = vec![directory.to_owned()];

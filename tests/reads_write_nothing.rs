@@ -18,8 +18,8 @@ use cluster::{Cluster, text, wait_until};
 const KEYS: usize = 300;
 const READS_PER_NODE: usize = 1500;
 
-/// A node that wrote nothing for this long has nothing left to write: longer than its lazy flush and
-/// its comparisons with the others take.
+/// A node that wrote nothing for this long has nothing left to write: longer than its lazy flush
+/// and its comparisons with the others take.
 const QUIET: Duration = Duration::from_millis(1500);
 
 #[test]

@@ -34,8 +34,8 @@ pub struct Arguments {
     /// How many requests each client keeps in flight.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub depth: u32,
-    /// How many sets of connections the clients share, as those of a pooling client library do; each
-    /// set has a connection to every server it needs. 0 = each client has its own.
+    /// How many sets of connections the clients share, as those of a pooling client library do;
+    /// each set has a connection to every server it needs. 0 = each client has its own.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=100_000))]
     pub connections: u32,
     /// How long to measure, in seconds.

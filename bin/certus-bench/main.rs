@@ -2,8 +2,8 @@
 //!
 //! A run asks the servers for their slots ([`topology`]), starts a few threads that drive the
 //! clients ([`worker`]), gathers what they count once a second ([`collector`]) and writes it out
-//! ([`table`], [`json`], [`csv`], [`hlog`], [`hgrm`], [`plot`]). It never retries a request: what a client
-//! would see is what is counted.
+//! ([`table`], [`json`], [`csv`], [`hlog`], [`hgrm`], [`plot`]). It never retries a request: what a
+//! client would see is what is counted.
 
 mod arguments;
 mod clock;

@@ -107,8 +107,8 @@ pub struct DevStop {
 
 /// Asks each node and says what an operator asks first.
 ///
-/// Exit status: 0 healthy (every node is up and hears the others), 1 degraded, 2 when no node can be
-/// reached or the arguments are wrong.
+/// Exit status: 0 healthy (every node is up and hears the others), 1 degraded, 2 when no node can
+/// be reached or the arguments are wrong.
 #[derive(Clone, Debug, Args)]
 pub struct Status {
     /// Addresses of nodes, HOST:PORT, separated by commas. One is enough: it names the others.

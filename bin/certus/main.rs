@@ -1,9 +1,8 @@
 //! `certus`: the operator's command line.
 //!
-//! `certus dev` runs a whole cluster on this machine ([`dev`]), `certus status` asks a cluster how it
-//! is ([`status`]), and `certus plog` reads the log of a node that does not run ([`log_files`]).
-//! Everything it knows of a running node it learns as any client does, over RESP
-//! ([`resp_client`]).
+//! `certus dev` runs a whole cluster on this machine ([`dev`]), `certus status` asks a cluster how
+//! it is ([`status`]), and `certus plog` reads the log of a node that does not run ([`log_files`]).
+//! Everything it knows of a running node it learns as any client does, over RESP ([`resp_client`]).
 
 mod arguments;
 mod console;

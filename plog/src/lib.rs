@@ -9,7 +9,8 @@
 //!
 //! 1. Start: feed every segment file in ascending order to a [`recovery::Scanner`], noting each
 //!    record in an [`index::Index`]; look at the [`recovery::Recovered`] outcome.
-//! 2. Make a [`log::Log`] from the outcome's tail, hand it the index and the spare segments on disk.
+//! 2. Make a [`log::Log`] from the outcome's tail, hand it the index and the spare segments on
+//!    disk.
 //! 3. `append` records; while `poll_write` returns a write, perform it and report it with
 //!    `handle_written` once it is durable. One write is in flight at a time.
 //! 4. Keep `spares_wanted` spares ready, and report each with `handle_spare`.

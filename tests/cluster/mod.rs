@@ -1,5 +1,5 @@
-//! A cluster of real processes for the tests beside: started with `certus dev`, killed with SIGKILL,
-//! started again with the commands it left in `cluster.json`.
+//! A cluster of real processes for the tests beside: started with `certus dev`, killed with
+//! SIGKILL, started again with the commands it left in `cluster.json`.
 //!
 //! What processes do takes the time it takes, so these tests wait for conditions, each with a
 //! deadline that only a node that hangs can miss.

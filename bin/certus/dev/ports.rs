@@ -152,7 +152,8 @@ impl Ports {
     /// Names the first that cannot be bound.
     pub fn check_free(&self) -> Result<(), PortsError> {
         for (port, purpose) in self.all() {
-            // The standard library sets SO_REUSEADDR, so remains of closed connections do not count.
+            // The standard library sets SO_REUSEADDR, so remains of closed connections do not
+            // count.
             if let Err(error) = TcpListener::bind(local(port)) {
                 return Err(PortsError::Taken { port, purpose, error });
             }

@@ -3,13 +3,13 @@
 //! This is the only file that names glommio. What is in a request's path runs in the core's own
 //! loop on a ring of its own (see [`crate::reactor`]), as one task of the executor that gives way
 //! now and then, so that background tasks (the admin endpoint) get their turn. The settings below
-//! are what measurements demanded: each executor locks memory, and below 100 µs of preemption timer the
-//! executor does nothing but look at its timer.
+//! are what measurements demanded: each executor locks memory, and below 100 µs of preemption timer
+//! the executor does nothing but look at its timer.
 //!
 //! One trap is worked around here. When the preemption timer fires before the first task queue of a
-//! round ran, as it does on a busy machine, the executor (0.12.0) takes that for "nothing to run" and
-//! sleeps, with its task ready, until some IO of its own ends: for ever, seen under load. The timer is
-//! long, which makes that rare; and a thread outside wakes a core that stays away from its
+//! round ran, as it does on a busy machine, the executor (0.12.0) takes that for "nothing to run"
+//! and sleeps, with its task ready, until some IO of its own ends: for ever, seen under load. The
+//! timer is long, which makes that rare; and a thread outside wakes a core that stays away from its
 //! loop, which makes it harmless.
 
 use std::future::{Future, poll_fn};

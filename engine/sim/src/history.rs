@@ -34,7 +34,8 @@ fn count_in(value: &Value) -> Option<i64> {
 }
 
 /// Checks a history of `INCR` and `GET` on counters for linearizability, in O(n log n): a counter's
-/// value is its version, so the order of operations is known and only needs to agree with real time.
+/// value is its version, so the order of operations is known and only needs to agree with real
+/// time.
 ///
 /// Returns how many replies were checked.
 ///

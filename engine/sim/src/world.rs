@@ -326,7 +326,8 @@ impl World {
                 self.pump(alive);
             } else {
                 self.pending.retain(|_, event| {
-                    !matches!(event, Event::LinkUp { from, to, .. } if *from == dead && *to == alive)
+                    let Event::LinkUp { from, to, .. } = event else { return true };
+                    *from != dead || *to != alive
                 });
             }
         }

@@ -2,7 +2,8 @@
 //!
 //! In each, every acknowledgement and every applied value is compared over all replicas after every
 //! event: the world's checker panics when two replicas apply different values to one entry.
-//! `scripts/protecting-lines` shows that each schedule fails without the line that protects from it.
+//! `scripts/protecting-lines` shows that each schedule fails without the line that protects from
+//! it.
 
 use engine::config::ShardConfig;
 use net::peer::message::PeerMessage;
@@ -114,8 +115,8 @@ fn a_rescued_value_pre_authorises_its_originator_alone() {
     );
 }
 
-/// PhxPaxos: an acceptor inferred from a proposer's request for the next entry that the value it had
-/// accepted from that proposer had won, although another value was chosen.
+/// PhxPaxos: an acceptor inferred from a proposer's request for the next entry that the value it
+/// had accepted from that proposer had won, although another value was chosen.
 #[test]
 fn a_request_for_the_next_entry_says_nothing_of_the_value_accepted_before() {
     let mut world = World::new(13, &[1, 1, 1, 1, 1], Faults::NONE, patient);

@@ -37,8 +37,9 @@ impl<M: StateMachine> Entity<M> {
         self.drive(context);
     }
 
-    /// Whether this is just the vote of one more acceptor for what is chosen already: it was sent, or
-    /// is being sent, the notice. Should that get lost, the next message or a sweep makes up for it.
+    /// Whether this is just the vote of one more acceptor for what is chosen already: it was sent,
+    /// or is being sent, the notice. Should that get lost, the next message or a sweep makes up for
+    /// it.
     fn is_late_vote(&self, message: &EntryMessage) -> bool {
         let last = self.last.as_ref().map(|last| last.value_id);
         message.request.is_none()

@@ -26,7 +26,8 @@ pub struct NodeInfo {
     pub core: u16,
     /// The process.
     pub process_id: u32,
-    /// What `CONFIG GET` shows. Some clients ask for `save` and `appendonly`, so these belong in it.
+    /// What `CONFIG GET` shows. Some clients ask for `save` and `appendonly`, so these belong in
+    /// it.
     pub config: BTreeMap<String, String>,
     /// Every node of the cluster, this one included, in any order.
     pub nodes: Vec<NodeAddress>,

@@ -1,16 +1,16 @@
 //! One core's share of the entities.
 //!
 //! The shard is driven from outside, and decides everything inside. Four kinds of methods:
-//! *getters*; `handle_*` for what happened, with the time as an argument; and `poll_*` for what to do
-//! next. One turn of a driver:
+//! *getters*; `handle_*` for what happened, with the time as an argument; and `poll_*` for what to
+//! do next. One turn of a driver:
 //!
 //! 1. call `handle_*` for everything that arrived;
 //! 2. [`Shard::poll_write`]: start the log write it returns, one at a time; report it with
 //!    [`Shard::handle_written`] when it is durable;
 //! 3. [`Shard::poll_read`] until `None`: read these places of the log, report each with
 //!    [`Shard::handle_read`];
-//! 4. [`Shard::poll_message`] and [`Shard::poll_reply`] until `None`: send them. All they rest on is
-//!    durable already;
+//! 4. [`Shard::poll_message`] and [`Shard::poll_reply`] until `None`: send them. All they rest on
+//!    is durable already;
 //! 5. sleep until something happens or [`Shard::poll_timeout`], then [`Shard::handle_tick`].
 //!
 //! A failed write or sync is not an event the protocol carries on after: the driver stops.
@@ -211,8 +211,8 @@ impl<M: StateMachine> Shard<M> {
         });
     }
 
-    /// Says which entities are about to be used. Changes nothing: it only touches them, one after the
-    /// other, so that the processor waits for their memory once and not each time.
+    /// Says which entities are about to be used. Changes nothing: it only touches them, one after
+    /// the other, so that the processor waits for their memory once and not each time.
     pub fn expect(&mut self, entities: impl Iterator<Item = EntityId>) {
         self.entities.touch(entities);
     }

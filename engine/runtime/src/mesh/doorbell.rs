@@ -13,9 +13,9 @@
 //!
 //! The two fences are in one total order. If the sender's comes first, the sleeper's look at the
 //! rings sees the message, and it does not sleep. If the sleeper's comes first, the sender's look
-//! at the flag sees `true`, and it rings. Without the fences both could read old values (a store may
-//! pass a later load even on x86), and the message would lie there until something else wakes the
-//! core. The swap makes sure that many senders ring once.
+//! at the flag sees `true`, and it rings. Without the fences both could read old values (a store
+//! may pass a later load even on x86), and the message would lie there until something else wakes
+//! the core. The swap makes sure that many senders ring once.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};

@@ -7,9 +7,9 @@
 //! ```
 //!
 //! The log write is submitted before messages are encoded, because the disk is what everybody waits
-//! for. Everything else a turn produces is submitted by the system call in which the next turn waits.
-//! Under load that call finds completions and does not wait, so turns grow and the cost of each
-//! system call, log write, frame and send is shared by more requests.
+//! for. Everything else a turn produces is submitted by the system call in which the next turn
+//! waits. Under load that call finds completions and does not wait, so turns grow and the cost of
+//! each system call, log write, frame and send is shared by more requests.
 
 use std::fs::File;
 use std::io;

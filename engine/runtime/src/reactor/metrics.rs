@@ -1,8 +1,8 @@
 //! Where a request's time goes on one core, and how much is done per system call.
 //!
 //! Histograms cover 1 µs to 60 s with two significant digits, which keeps each small enough to stay
-//! in the cache while it is recorded into. Times are taken once per turn, not per request: a turn is
-//! shorter than what the histograms are there to show.
+//! in the cache while it is recorded into. Times are taken once per turn, not per request: a turn
+//! is shorter than what the histograms are there to show.
 
 use hdrhistogram::Histogram;
 use serde_json::{Map, Value, json};

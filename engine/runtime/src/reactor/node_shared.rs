@@ -1,8 +1,8 @@
 //! What the cores of one node know of each other without asking: atomics, and nothing else.
 //!
 //! A core writes only its own counters, once per turn and on a cache line of its own; whoever wants
-//! the node's sums reads them all. None of it orders anything: all accesses are relaxed, but for the
-//! one-way flag that stops the node.
+//! the node's sums reads them all. None of it orders anything: all accesses are relaxed, but for
+//! the one-way flag that stops the node.
 
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
 

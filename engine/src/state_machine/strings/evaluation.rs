@@ -115,8 +115,8 @@ impl Evaluation<'_> {
         Ok(())
     }
 
-    /// Refuses what would make the entity too large to be sent to a replica in one piece. What makes
-    /// it smaller is never refused.
+    /// Refuses what would make the entity too large to be sent to a replica in one piece. What
+    /// makes it smaller is never refused.
     fn check_entity_size(&mut self, key: &[u8], size: usize) -> Result<(), RespError> {
         let old = self.value(key).map_or(0, |old| key.len() + KEY_OVERHEAD_BYTES + old.len());
         let new = key.len() + KEY_OVERHEAD_BYTES + size;

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Integers are little-endian. Reading is strict: each key is above the one before it, each version
-//! is between 1 and `applied`, nothing is missing or left over, so that a state has one encoding only.
+//! is between 1 and `applied`, nothing is missing or left over, so that a state has one encoding
+//! only.
 
 use plog::vocabulary::Entry;
 

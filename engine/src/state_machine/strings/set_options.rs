@@ -42,7 +42,8 @@ impl<'a> SetOptions<'a> {
     ///
     /// # Errors
     ///
-    /// A syntax error where Redis has one; else, that expiry is not supported, when it is asked for.
+    /// A syntax error where Redis has one; else, that expiry is not supported, when it is asked
+    /// for.
     pub(super) fn parse(arguments: &'a Arguments) -> Result<Self, RespError> {
         const NX: CommandWord = CommandWord::of(b"nx");
         const XX: CommandWord = CommandWord::of(b"xx");

@@ -1,9 +1,10 @@
 //! Which cores of two nodes share entities, and so need a connection.
 //!
 //! An entity belongs to core `group % core_count` of each node, where `group` is its slot group.
-//! For core counts `a` and `b`, some group is `i` modulo `a` and `j` modulo `b` exactly when `i` and
-//! `j` are equal modulo the greatest common divisor of `a` and `b` (the Chinese remainder theorem).
-//! With equal counts that pairs each core with its like; with 2 and 3 it pairs all with all.
+//! For core counts `a` and `b`, some group is `i` modulo `a` and `j` modulo `b` exactly when `i`
+//! and `j` are equal modulo the greatest common divisor of `a` and `b` (the Chinese remainder
+//! theorem). With equal counts that pairs each core with its like; with 2 and 3 it pairs all with
+//! all.
 
 /// Whether core `core` of `core_count` shares entities with `peer_core` of `peer_core_count`.
 #[must_use]
