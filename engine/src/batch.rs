@@ -17,6 +17,10 @@ const FORMAT: u8 = 1;
 /// Longest request id, in bytes.
 pub const REQUEST_ID_SIZE_MAX: usize = 64;
 
+/// First byte of the request ids that replicas give to commands they forward. Clients' ids never
+/// begin with it: no text encoding uses it, and the session refuses it.
+pub const OWN_REQUEST_ID: u8 = 0xFF;
+
 /// Builds a batch.
 #[derive(Debug, Default)]
 pub struct BatchBuilder {

@@ -7,7 +7,7 @@
 use net::peer::message::{ForwardAnswer, ForwardedCommand, PeerMessage};
 use net::resp::arguments::Arguments;
 
-use crate::batch::{REQUEST_ID_SIZE_MAX, decode_reply};
+use crate::batch::{OWN_REQUEST_ID, REQUEST_ID_SIZE_MAX, decode_reply};
 use crate::context::{Context, Origin};
 use crate::entity::{Entity, Waiting};
 use crate::errors;
@@ -156,11 +156,10 @@ impl<M: StateMachine> Entity<M> {
     }
 }
 
-/// A request id for a command that came without one: 0xFF, acceptor, boot epoch, core, counter.
-/// Clients' own ids never begin with 0xFF, which no text encoding uses.
+/// A request id for a command that came without one: the mark, acceptor, boot epoch, core, counter.
 fn own_request_id(context: &Context, forward: u64) -> Box<[u8]> {
     let mut id = Vec::with_capacity(16);
-    id.push(0xFF);
+    id.push(OWN_REQUEST_ID);
     id.push(context.me().0);
     id.extend_from_slice(&context.config.epoch.0.to_le_bytes());
     id.extend_from_slice(&context.config.core.to_le_bytes());

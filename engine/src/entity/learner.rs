@@ -63,6 +63,10 @@ impl<M: StateMachine> Entity<M> {
     ) {
         assert!(entry > self.applied);
         let slot = self.slots.get_mut(entry).expect("learned with its value in the slot");
+        if slot.local().chosen && slot.local().value_id != Some(id) {
+            self.diverge(context, entry, "two values were chosen in one entry");
+            return;
+        }
         if !slot.choose(ballot, id, context.log.durable()) {
             return;
         }

@@ -53,6 +53,8 @@ use crate::session::client_name::ClientName;
 /// The longest id of `CERTUS ONCE`, in bytes.
 pub const REQUEST_ID_SIZE_MAX: usize = crate::batch::REQUEST_ID_SIZE_MAX;
 
+use crate::batch::OWN_REQUEST_ID;
+
 /// One client's connection.
 #[derive(Clone, Debug)]
 pub struct Session {
@@ -282,6 +284,11 @@ impl Session {
                 "ERR the request id of CERTUS ONCE has {} bytes: it must have 1 to {REQUEST_ID_SIZE_MAX}",
                 id.len()
             )));
+        }
+        if id[0] == OWN_REQUEST_ID {
+            return Action::Reply(Value::error(
+                "ERR the request id of CERTUS ONCE begins with byte 255: it must begin with another",
+            ));
         }
         let command: Arguments = arguments.iter_from(3).collect();
         match Operation::of(&command) {

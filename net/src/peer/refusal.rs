@@ -94,7 +94,7 @@ pub enum Refusal {
     #[error(
         "Node {node_id} says boot epoch {got}, but its boot epoch {seen} was already seen. Either \
          two processes run as node {node_id}, or an older copy of its data directory was restored. \
-         Stop the duplicate, or replace the node explicitly so that it is rebuilt from the others."
+         Stop the duplicate; a node with an older copy must stay down, it could break promises it made."
     )]
     BootEpoch {
         /// The node.

@@ -72,7 +72,9 @@ const COUNTERS: &[Counter] = &[
     ("certus_keys", "gauge", "Keys held.", |core| &core.keys),
     ("certus_entities", "gauge", "Entities in the log.", |core| &core.entities),
     ("certus_state_bytes", "gauge", "Bytes of entity state in memory.", |core| &core.state_bytes),
-    ("certus_log_bytes_total", "counter", "Bytes written to the log.", |core| &core.log_bytes),
+    ("certus_log_bytes", "gauge", "Size of the log's segment files in bytes.", |core| {
+        &core.log_bytes
+    }),
     ("certus_connections", "gauge", "Client connections open.", |core| &core.connections),
     ("certus_connections_accepted_total", "counter", "Client connections accepted.", |core| {
         &core.accepted

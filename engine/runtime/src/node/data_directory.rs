@@ -117,8 +117,8 @@ pub enum DataDirectoryError {
     /// Its identity or boot epoch is gone although its log is not.
     #[error(
         "data directory {} has {present} but no {missing}: starting without it could break \
-         promises this node has made; restore both {missing} files from where they went, or move \
-         the directory away and let the node join anew, which its peers must be told",
+         promises this node has made; put back both {missing} files if they were moved, never older \
+         copies; else leave the node down: the others serve on, and this version cannot rebuild it",
         path.display()
     )]
     FileMissing {
@@ -131,8 +131,9 @@ pub enum DataDirectoryError {
     },
     /// Both copies of a fact are unusable.
     #[error(
-        "data directory {}: {file} {first} and {file}.copy {second}; restore one of them, or move \
-         the directory away and let the node join anew, which its peers must be told",
+        "data directory {}: {file} {first} and {file}.copy {second}; put one of them back if it \
+         was moved, never an older copy; else leave the node down: the others serve on, and this \
+         version cannot rebuild it",
         path.display()
     )]
     Damaged {

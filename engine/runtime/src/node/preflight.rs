@@ -299,7 +299,7 @@ fn check_clock(now: SystemTime) -> Check {
         Severity::Warning,
         what,
         (required, format!("{seconds} s since 1970")),
-        "set the clock (nothing is decided by it, but log lines and expiry would be wrong)",
+        "set the clock (nothing is decided by it, but log lines would be wrong)",
     )
 }
 

@@ -53,9 +53,9 @@ pub enum RecoveryError {
     /// Acknowledged records may be missing.
     #[error(
         "log file {} is damaged at byte {offset}: {reason}{next}; promises this node has made may \
-         be lost, so it must not vote with this log; check the disk, restore the file from where \
-         it may still be whole, or move the data directory away and let the node join anew, which \
-         its peers must be told",
+         be lost, so it must not vote with this log; check the disk, and put the file back if the \
+         whole one was moved away; else leave the node down: the others serve on, and this version \
+         cannot rebuild it",
         file.display()
     )]
     Damaged {
