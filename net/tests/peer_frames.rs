@@ -106,6 +106,7 @@ fn every_kind() -> Vec<PeerMessage> {
             applied: Entry(44),
             chain: 2,
             last_value_id: Some(value_id(9)),
+            recent: vec![value_id(9), value_id(8)],
             state: Rc::from(vec![7; 1000]),
             max_chosen: Entry(45),
         }),

@@ -3,12 +3,14 @@
 
 use std::rc::Rc;
 
-use net::peer::message::{CatchUpAnswer, CatchUpRequest, EntityImage, PeerMessage};
+use net::peer::message::{
+    CarriedValue, CatchUpAnswer, CatchUpRequest, ChosenEntry, EntityImage, PeerMessage,
+};
 use plog::vocabulary::{AcceptorId, Entry};
 
 use crate::context::Context;
 use crate::entity::learner::Evidence;
-use crate::entity::{ENTRIES_AHEAD_MAX, Entity};
+use crate::entity::{ENTRIES_AHEAD_MAX, Entity, RECENT_MAX};
 use crate::state_machine::StateMachine;
 use crate::time::Time;
 
@@ -108,6 +110,14 @@ impl<M: StateMachine> Entity<M> {
         }
     }
 
+    /// The newest chosen entry, if its value is in memory.
+    pub(crate) fn newest(&self) -> Option<ChosenEntry> {
+        let last = self.last.as_ref()?;
+        let (ballot, bytes) = last.decided.as_ref()?;
+        let value = CarriedValue { id: last.value_id, bytes: Rc::clone(bytes) };
+        Some(ChosenEntry { entry: self.applied, ballot: *ballot, value })
+    }
+
     /// A whole entity from a peer that no longer holds the entries, or for which this is less.
     pub(crate) fn handle_image(
         &mut self,
@@ -123,6 +133,7 @@ impl<M: StateMachine> Entity<M> {
         if image.applied > self.applied && self.install_image(context, image) {
             context.counters.images_installed += 1;
             self.log_image(context);
+            self.recent = image.recent.iter().copied().take(RECENT_MAX).collect();
             self.abandon_proposal(context);
             while self.apply_next(context, false) {}
         }

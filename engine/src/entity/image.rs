@@ -35,6 +35,7 @@ impl<M: StateMachine> Entity<M> {
             applied: self.applied,
             chain: self.chain,
             last_value_id: self.last.as_ref().map(|last| last.value_id),
+            recent: self.recent.iter().copied().collect(),
             state: self.encode_image(),
             max_chosen: self.max_chosen,
         }
@@ -79,6 +80,7 @@ impl<M: StateMachine> Entity<M> {
         self.max_chosen = self.max_chosen.max(applied);
         self.chain = chain;
         self.last = last.map(|value_id| LastChosen { value_id, decided: None });
+        self.recent = last.into_iter().collect();
         // Entries at or below it are chosen, whatever was held of them: they are no longer voted
         // on here, and never again called empty.
         self.slots.close_up_to(applied);

@@ -10,7 +10,7 @@ use crate::batch::Batch;
 use crate::chain;
 use crate::context::Context;
 use crate::entity::entry_slot::EntrySlot;
-use crate::entity::{ENTRIES_AHEAD_MAX, Entity, LastChosen};
+use crate::entity::{ENTRIES_AHEAD_MAX, Entity, LastChosen, RECENT_MAX};
 use crate::state_machine::StateMachine;
 
 /// How this node knows that an entry is chosen.
@@ -139,6 +139,8 @@ impl<M: StateMachine> Entity<M> {
             }
         }
         self.chain = chain::extend(self.chain, value);
+        self.recent.truncate(RECENT_MAX - 1);
+        self.recent.push_front(id);
         self.applied = entry;
         self.max_chosen = self.max_chosen.max(entry);
         self.last = Some(LastChosen { value_id: id, decided: Some((ballot, Rc::clone(value))) });

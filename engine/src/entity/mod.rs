@@ -39,6 +39,9 @@ mod recovery;
 /// taken as lost, but for what they say of `max_chosen`.
 pub(crate) const ENTRIES_AHEAD_MAX: u64 = 16;
 
+/// How many chosen values an entity remembers by name.
+const RECENT_MAX: usize = 8;
+
 /// A command that is not in a proposal yet.
 #[derive(Debug)]
 pub(crate) struct Waiting {
@@ -91,6 +94,8 @@ pub(crate) struct Entity<M: StateMachine> {
     chain: u32,
     /// The value chosen at `applied`. `None` only before the first entry.
     last: Option<LastChosen>,
+    /// The values chosen at `applied` and at the entries before it, newest first.
+    recent: VecDeque<ValueId>,
     state: M,
     /// `state.memory_bytes()` plus the request ids', as accounted in the context.
     accounted_bytes: usize,
@@ -132,6 +137,7 @@ impl<M: StateMachine> Entity<M> {
             applied: Entry::ZERO,
             chain: 0,
             last: None,
+            recent: VecDeque::new(),
             state: M::default(),
             accounted_bytes: 0,
             request_ids: RequestIds::default(),

@@ -389,13 +389,19 @@ impl<M: StateMachine> Entity<M> {
         self.put_back(again);
     }
 
-    /// The state jumped over the proposal's entry: whether its value won cannot be told, but for
+    /// The state jumped to `applied`, perhaps over the proposal's entry. What was chosen there is
+    /// known if it was among the last few; else whether the value won cannot be told, but for
     /// commands with a request id.
     pub(super) fn abandon_proposal(&mut self, context: &mut Context) {
-        let Some(proposal) = self.proposal.take_if(|proposal| proposal.entry <= self.applied)
-        else {
+        let applied = self.applied;
+        let entry = self.proposal.as_ref().map(|proposal| proposal.entry);
+        let Some(entry) = entry.filter(|entry| *entry <= applied) else { return };
+        let back = usize::try_from(applied.0 - entry.0).unwrap_or(usize::MAX);
+        if let Some(chosen) = self.recent.get(back).copied() {
+            self.end_proposal(context, entry, chosen);
             return;
-        };
+        }
+        let proposal = self.proposal.take().expect("just seen");
         let mut again = Vec::new();
         for command in proposal.own.into_iter().flat_map(|own| own.commands) {
             if command.waiting.request_id.is_some() {

@@ -59,6 +59,12 @@ impl<M: StateMachine> Shard<M> {
             self.send_nothing(from, id, applied);
             return;
         }
+        if let Some(newest) = entity.newest().filter(|newest| newest.entry == request.first) {
+            let answer =
+                CatchUpAnswer { entity: id, max_chosen: newest.entry, entries: vec![newest] };
+            self.context.send(from.acceptor, PeerMessage::CatchUpAnswer(answer));
+            return;
+        }
         let last = request.last.min(entity.applied());
         let count = usize::try_from(last.0 - request.first.0 + 1).expect("asked for few");
         let prefer_image = count > 1 && entity.image_bytes() <= count * IMAGE_BYTES_PER_ENTRY;

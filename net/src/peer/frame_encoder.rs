@@ -8,7 +8,7 @@
 use std::fmt;
 use std::mem::size_of;
 
-use plog::vocabulary::EntityId;
+use plog::vocabulary::{ArchivedValueId, EntityId};
 use rkyv::api::serialize_using;
 use rkyv::rancor::{self, Fallible};
 use rkyv::ser::allocator::Arena;
@@ -201,7 +201,9 @@ pub fn archived_size(message: &PeerMessage) -> usize {
             .iter()
             .map(|entry| size_of::<ArchivedChosenEntry>() + entry.value.bytes.len())
             .sum(),
-        PeerMessage::Image(message) => message.state.len(),
+        PeerMessage::Image(message) => {
+            message.state.len() + message.recent.len() * size_of::<ArchivedValueId>()
+        }
         PeerMessage::Forward(message) => {
             let arguments = message.arguments.iter().map(|argument| vector + argument.len());
             message.request_id.len() + arguments.sum::<usize>()
