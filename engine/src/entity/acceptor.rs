@@ -6,7 +6,7 @@ use net::peer::message::{CarriedValue, ChosenNotice, EntryMessage, PeerMessage, 
 use plog::entry_record::EntryRecord;
 use plog::vocabulary::{AcceptorId, Entry, ValueId};
 
-use crate::context::Context;
+use crate::context::{Context, Gated};
 use crate::entity::entry_slot::EntrySlot;
 use crate::entity::learner::Evidence;
 use crate::entity::{ENTRIES_AHEAD_MAX, Entity};
@@ -97,6 +97,10 @@ impl<M: StateMachine> Entity<M> {
         let changed = vote(slot, context, &message.mine, message.request);
         if changed {
             self.last_lsn = slot.log(context, self.id, message.entry, false);
+            // A vote of an own proposal that was on its way to the disk counts from this record on.
+            if self.proposal.as_ref().is_some_and(|proposal| proposal.entry == message.entry) {
+                context.gate.hold(self.last_lsn, Gated::OwnVote(self.id, message.entry));
+            }
         }
         // A vote in an own proposal needs no answer: the voter hears of the outcome.
         let is_vote = message.request.is_none()

@@ -355,7 +355,10 @@ impl<M: StateMachine> Entity<M> {
             Phase::BackingOff(_) => self.start_prepare(context),
             Phase::Preparing | Phase::Accepting(_) => {
                 context.counters.retries += 1;
+                let entry = proposal.entry;
                 self.broadcast_proposal(context);
+                // A peer whose record is known here does not repeat it: look at what is known.
+                self.count_votes(context, entry);
             }
         }
     }
