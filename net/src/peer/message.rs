@@ -198,8 +198,8 @@ pub struct EntityImage {
     pub chain: u32,
     /// The value chosen at `applied`.
     pub last_value_id: Option<ValueId>,
-    /// The values chosen at `applied`, at the entry before it, and so on, as far as the sender still
-    /// has them in mind: they tell a proposer that is overtaken whether its value won.
+    /// The values chosen at `applied`, at the entry before it, and so on, as far as the sender has
+    /// them in mind: they tell a proposer that is overtaken whether its value won.
     pub recent: Vec<ValueId>,
     /// The state machine's own encoding, request ids included.
     #[rkyv(with = SharedBytes)]
