@@ -120,8 +120,9 @@ impl Context {
             log_full: false,
             lazy_deadline: None,
             next_value: 0,
-            next_check: 0,
-            next_forward: 0,
+            // An answer to a question of an earlier boot must not pass for one of this boot's.
+            next_check: u64::from(config.epoch.0) << 32,
+            next_forward: u64::from(config.epoch.0) << 32,
         }
     }
 

@@ -77,10 +77,10 @@ impl EntrySlot {
     }
 
     fn drop_unnamed_values(&mut self) {
-        let local = self.local.value_id;
+        let own = [self.local.value_id, self.durable.value_id, self.sent_value];
         let views = self.views;
         self.values.retain(|(id, _)| {
-            local == Some(*id) || views.iter().any(|view| view.value_id == Some(*id))
+            own.contains(&Some(*id)) || views.iter().any(|view| view.value_id == Some(*id))
         });
     }
 

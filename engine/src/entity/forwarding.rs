@@ -120,15 +120,15 @@ impl<M: StateMachine> Entity<M> {
             Some(reply) if !errors::is_transient(&reply) => {
                 context.reply(asked.command.origin, reply);
             }
-            Some(_) => self.take_back(context, asked.command, true),
-            None => self.take_back(context, asked.command, false),
+            // Even a refusal may be of a repeated frame, and the first copy still be under way.
+            Some(_) | None => self.take_back(context, asked.command),
         }
         self.drive(context);
     }
 
-    fn take_back(&mut self, context: &mut Context, mut command: Waiting, exposed: bool) {
+    fn take_back(&mut self, context: &mut Context, mut command: Waiting) {
         command.keep = true;
-        command.exposed |= exposed;
+        command.exposed = true;
         self.duel_lease = None;
         self.wake_by(context, command.deadline);
         self.waiting.push_back(command);
@@ -141,7 +141,7 @@ impl<M: StateMachine> Entity<M> {
         let late: Vec<_> = self.forwarded.extract_if(.., silent).collect();
         for (_, asked) in late {
             context.counters.retries += 1;
-            self.take_back(context, asked.command, true);
+            self.take_back(context, asked.command);
         }
     }
 

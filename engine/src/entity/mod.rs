@@ -280,6 +280,11 @@ impl<M: StateMachine> Entity<M> {
             self.refuse_all(context);
             return;
         }
+        if self.is_behind() && context.log.is_full() {
+            // What would be learned could not be logged.
+            self.wake_by(context, context.now.after_us(context.config.retry_us));
+            return;
+        }
         if self.is_behind() && !self.is_catch_up_fruitless(context) {
             self.start_catch_up(context);
             return;
@@ -292,7 +297,13 @@ impl<M: StateMachine> Entity<M> {
             self.start_prepare(context);
             return;
         }
-        if self.read_round.is_some() || context.now < self.back_off_until {
+        if self.read_round.is_some() {
+            return;
+        }
+        if context.now < self.back_off_until {
+            if !self.waiting.is_empty() {
+                self.wake_by(context, self.back_off_until);
+            }
             return;
         }
         let entry = self.applied.next();

@@ -88,6 +88,7 @@ pub(crate) struct Built {
     pub(crate) commands: Vec<Waiting>,
     replies: Vec<Value>,
     value: Rc<[u8]>,
+    /// Whether the batch has to be decided by an entry: it changes something, or notes a request.
     pub(crate) has_effects: bool,
 }
 
@@ -122,12 +123,12 @@ impl<M: StateMachine> Entity<M> {
                     continue;
                 }
             }
-            let had_effects = M::has_effects(&overlay);
             let reply = self.state.evaluate(&mut overlay, &waiting.arguments);
-            // A command that follows an effect is noted even if it changes nothing more: whether
-            // the effect was its own cannot be told from here.
+            // A write is noted even if it changes nothing: another copy of it may be about, and must
+            // not take effect after this one was answered. A read may be run again; its reply, which
+            // can be large, has no place in the log.
             if let Some(id) = &waiting.request_id
-                && (had_effects || M::has_effects(&overlay))
+                && M::is_write(&waiting.arguments)
             {
                 builder.add_request(id, &reply);
             }
@@ -137,7 +138,7 @@ impl<M: StateMachine> Entity<M> {
         if commands.is_empty() {
             return None;
         }
-        let has_effects = M::has_effects(&overlay);
+        let has_effects = M::has_effects(&overlay) || builder.has_requests();
         let value: Rc<[u8]> = if has_effects {
             builder.finish(|out| M::encode_effects(&overlay, out)).into()
         } else {
@@ -406,7 +407,8 @@ impl<M: StateMachine> Entity<M> {
         }
         let proposal = self.proposal.take().expect("just seen");
         let mut again = Vec::new();
-        for command in proposal.own.into_iter().flat_map(|own| own.commands) {
+        for mut command in proposal.own.into_iter().flat_map(|own| own.commands) {
+            command.waiting.exposed = true;
             if command.waiting.request_id.is_some() {
                 again.push(command.waiting);
             } else {

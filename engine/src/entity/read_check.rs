@@ -144,6 +144,11 @@ impl<M: StateMachine> Entity<M> {
         // something by now has to be proposed.
         let mut again = Vec::new();
         for read in round.reads {
+            if let Some(reply) = read.request_id.as_deref().and_then(|id| self.earlier_reply(id)) {
+                // Applied meanwhile, through another replica.
+                context.reply(read.origin, reply);
+                continue;
+            }
             let mut overlay = M::Overlay::default();
             let reply = self.state.evaluate(&mut overlay, &read.arguments);
             if M::has_effects(&overlay) {

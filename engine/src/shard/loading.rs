@@ -134,6 +134,7 @@ impl<M: StateMachine> Shard<M> {
     fn give_up(&mut self, id: EntityId) {
         let loading = self.loading.remove(&id).expect("called for an entity being loaded");
         self.unreadable.insert(id);
+        let _ = self.sweeps.caught_up(id);
         self.context.events.push_back(Event::Unreadable { entity: id });
         self.parked -= loading.parked.len();
         for parked in loading.parked {

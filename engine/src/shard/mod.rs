@@ -291,7 +291,14 @@ impl<M: StateMachine> Shard<M> {
         let log_is_full = self.context.log.is_full();
         self.with_entity(id, |entity, context| match message {
             // A vote has to be logged: better to lose the request than to grow without bound.
-            PeerMessage::Entry(_) if log_is_full => context.counters.messages_refused += 1,
+            PeerMessage::Entry(_) | PeerMessage::CatchUpAnswer(_) | PeerMessage::Image(_)
+                if log_is_full =>
+            {
+                context.counters.messages_refused += 1;
+            }
+            PeerMessage::Chosen(notice) if log_is_full => {
+                entity.handle_behind(context, from, notice.entry);
+            }
             PeerMessage::Entry(message) => entity.handle_entry_message(context, from, &message),
             PeerMessage::Chosen(notice) => entity.handle_chosen(context, from, &notice),
             PeerMessage::Newer(notice) => entity.handle_newer(context, from, notice),
@@ -521,7 +528,7 @@ impl<M: StateMachine> Shard<M> {
         let before = u64::from(entity.key_count());
         action(entity, &mut self.context);
         self.keys = self.keys - before + u64::from(entity.key_count());
-        let is_behind = entity.is_behind();
+        let is_behind = entity.is_behind() && !entity.has_diverged();
         if !is_behind && self.sweeps.caught_up(id) {
             self.continue_catch_ups();
         }

@@ -25,6 +25,9 @@ pub trait StateMachine: Default + Debug {
     /// and returns the reply. A command that changes nothing adds nothing.
     fn evaluate(&self, overlay: &mut Self::Overlay, command: &Arguments) -> Value;
 
+    /// Whether the command is of a kind that can change something.
+    fn is_write(command: &Arguments) -> bool;
+
     /// Whether `overlay` changes anything.
     fn has_effects(overlay: &Self::Overlay) -> bool;
 

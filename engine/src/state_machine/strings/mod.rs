@@ -118,6 +118,10 @@ impl StateMachine for Strings {
 
     /// Once true for a batch, it stays true, even if its effects come to nothing in the end: then
     /// they are encoded as no bytes, and the batch still is an entry of its own.
+    fn is_write(command: &Arguments) -> bool {
+        operation::Operation::of(command).is_some_and(operation::Operation::is_write)
+    }
+
     fn has_effects(overlay: &Overlay) -> bool {
         overlay.is_changed()
     }
