@@ -1,5 +1,5 @@
-//! Schedules in which something late must not matter: answers to an earlier boot, and slow copies of
-//! commands that were answered already.
+//! Schedules in which something late must not matter: answers to an earlier boot, and slow copies
+//! of commands that were answered already.
 
 use engine::config::ShardConfig;
 use net::peer::message::PeerMessage;
@@ -97,7 +97,8 @@ fn a_slow_forwarded_copy_does_not_act_after_the_answer() {
 
 #[test]
 fn a_request_id_that_changed_nothing_is_spent_all_the_same() {
-    // CERTUS ONCE at node 0 (its accept requests are slow), UNKNOWN; retried at node 1: 0; then it acts.
+    // CERTUS ONCE at node 0 (its accept requests are slow), UNKNOWN; retried at node 1: 0; then
+    // it must not act.
     let mut w = World::new(1, &[1, 1, 1], Faults::NONE, |c| c.request_timeout_us = 150_000);
     w.run_for(50_000);
     for c in [&["SET", "k", "1"][..], &["DEL", "k"]] {

@@ -124,9 +124,9 @@ impl<M: StateMachine> Entity<M> {
                 }
             }
             let reply = self.state.evaluate(&mut overlay, &waiting.arguments);
-            // A write is noted even if it changes nothing: another copy of it may be about, and must
-            // not take effect after this one was answered. A read may be run again; its reply, which
-            // can be large, has no place in the log.
+            // A write is noted even if it changes nothing: another copy of it may be about, and
+            // must not take effect after this one was answered. A read may be run again; its
+            // reply, which can be large, has no place in the log.
             if let Some(id) = &waiting.request_id
                 && M::is_write(&waiting.arguments)
             {
