@@ -2,6 +2,13 @@
 
 use plog::vocabulary::{AcceptorId, BootEpoch};
 
+use crate::request_ids;
+use crate::state_machine::strings::ENTITY_SIZE_MAX;
+
+/// The largest entity as one piece, in bytes: its state, the request ids it remembers, and a few
+/// headers. It has to fit a log segment and a peer frame.
+pub const IMAGE_SIZE_MAX: usize = ENTITY_SIZE_MAX + request_ids::BYTES_MAX + (4 << 10);
+
 /// Who a shard is, and its limits. Times are in microseconds.
 #[derive(Clone, Copy, Debug)]
 pub struct ShardConfig {
@@ -25,7 +32,8 @@ pub struct ShardConfig {
     pub retry_us: u64,
     /// Upper bound of the first randomised back-off after a lost round; doubles up to 64 times it.
     pub back_off_us: u64,
-    /// Rounds a command may lose before it is answered with `TRYAGAIN`.
+    /// Entries that a command's value may lose to others' values before it is answered with
+    /// `TRYAGAIN`.
     pub lost_rounds_max: u32,
     /// Commands in one entry's batch.
     pub batch_commands_max: usize,

@@ -19,7 +19,7 @@ pub struct RequestIds {
 
 /// Ids and replies beyond this many bytes are forgotten, oldest first. Part of the replicated
 /// behaviour: changing it needs a new format.
-const BYTES_MAX: usize = 1 << 20;
+pub const BYTES_MAX: usize = 1 << 20;
 
 /// What the two tables need for one id, beside its own bytes.
 const OVERHEAD_BYTES: usize = 96;
@@ -42,6 +42,7 @@ impl RequestIds {
         self.bytes += 2 * id.len() + reply.len() + OVERHEAD_BYTES;
         self.order.push_back(Rc::clone(&id));
         self.replies.insert(id, reply.into());
+        // The newest stays, even if its reply alone is larger by a header.
         while self.order.len() > limit || self.bytes > BYTES_MAX && self.order.len() > 1 {
             let oldest = self.order.pop_front().expect("longer than the limit");
             let reply = self.replies.remove(&oldest).expect("both tables hold the same ids");

@@ -32,8 +32,12 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Small segments, so that tests come to a new one, and a quick look for entities left behind.
-const SETTINGS: &[&str] =
-    &["log.segment_size_bytes=8388608", "log.spare_segments=1", "consensus.sweep_every_ms=500"];
+const SETTINGS: &[&str] = &[
+    "log.segment_size_bytes=8388608",
+    "log.spare_segments=1",
+    "limits.peer_frame_size_max_bytes=7340032",
+    "consensus.sweep_every_ms=500",
+];
 
 /// A running cluster of three. Dropping it stops it, whatever became of its nodes.
 #[derive(Debug)]

@@ -209,3 +209,44 @@ fn a_retried_request_id_is_applied_once_on_whatever_node() {
     let incr = world.submit_once(1, &["INCR", "n"], "other");
     assert_eq!(world.answer(incr, 1_000_000), Value::Integer(2));
 }
+
+#[test]
+fn a_full_shard_refuses_new_keys_but_not_a_look_at_them() {
+    let mut world = World::new(1, &[1, 1, 1], Faults::NONE, |config| config.entities_max = 2);
+    world.run_for(50_000);
+    for key in ["a", "b"] {
+        let set = world.submit(0, &["SET", key, "1"]);
+        assert_eq!(world.answer(set, 1_000_000), Value::OK);
+    }
+    let refused = world.submit(0, &["SET", "c", "1"]);
+    let reply = world.answer(refused, 1_000_000);
+    assert!(format!("{reply:?}").contains("OOM"), "{reply:?}");
+    let get = world.submit(0, &["GET", "c"]);
+    assert_eq!(world.answer(get, 1_000_000), Value::Null);
+    let set = world.submit(1, &["SET", "a", "2"]);
+    assert_eq!(world.answer(set, 1_000_000), Value::OK, "what is there goes on");
+}
+
+#[test]
+fn a_batch_ends_when_its_effects_are_large_though_its_commands_are_small() {
+    let mut world = World::new(1, &[1, 1, 1], Faults::NONE, |config| {
+        config.batch_bytes_max = 8 << 10;
+    });
+    world.run_for(50_000);
+    let large = "x".repeat(4 << 10);
+    for number in 0..10 {
+        let set = world.submit(0, &["SET", &format!("{{t}}{number}"), &large]);
+        world.answer(set, 1_000_000);
+    }
+    let core = CoreId { node: 0, core: 0 };
+    let before = world.shard(core).status().counters.chosen;
+    // All but the first wait for its entry, and could go into the next one together.
+    let appends: Vec<u64> = (0..10)
+        .map(|number| world.submit(0, &["APPEND", &format!("{{t}}{number}"), "y"]))
+        .collect();
+    for append in appends {
+        assert_eq!(world.answer(append, 1_000_000), Value::Integer((4 << 10) + 1));
+    }
+    let entries = world.shard(core).status().counters.chosen - before;
+    assert_eq!(entries, 1 + 5, "of two appended values each");
+}

@@ -79,8 +79,16 @@ impl<M: StateMachine> Entity<M> {
         let named = message.mine.value_id.into_iter().chain(requested);
         if named.into_iter().any(|id| slot.value(id).is_none()) {
             // Its bytes were left out because this node was believed to hold them. Installing the
-            // value without them would be wrong (the seed did): the message is lost.
+            // value without them would be wrong (the seed did): the message is lost. The sender
+            // goes by a record that was replaced since; shown the newer one, it knows better.
             context.counters.values_unresolved += 1;
+            if slot.expect_answer(from, context.log.durable()) {
+                // With the bytes, whatever the sender is believed to hold: else two replicas, each
+                // wrong about the other, would write to and fro without end.
+                let mut answer = answer(slot, from, message, self.max_chosen);
+                answer.values = with_bytes(slot, answer.mine.value_id);
+                context.send_after(slot.lsn(), from, PeerMessage::Entry(answer));
+            }
             return;
         }
         let view_grew = slot.fold_view(from, &message.mine);
@@ -105,7 +113,10 @@ impl<M: StateMachine> Entity<M> {
         // A vote in an own proposal needs no answer: the voter hears of the outcome.
         let is_vote = message.request.is_none()
             && self.proposal.as_ref().is_some_and(|proposal| proposal.entry == message.entry);
-        if !is_vote && slot.local().is_newer_than(&message.yours) {
+        if !is_vote
+            && slot.local().is_newer_than(&message.yours)
+            && slot.expect_answer(from, context.log.durable())
+        {
             let answer = answer(slot, from, message, self.max_chosen);
             context.send_after(slot.lsn(), from, PeerMessage::Entry(answer));
         }
@@ -154,24 +165,24 @@ fn answer(
         mine,
         yours: *slot.view(to),
         request: None,
-        values: if held { Vec::new() } else { carried(slot, to, [mine.value_id, None]) },
+        values: if held { Vec::new() } else { carried(slot, to, mine.value_id) },
         max_chosen,
     }
 }
 
-/// The bytes of the named values, but for those `to` durably holds.
+/// The bytes of the named value, unless `to` durably holds them.
 pub(super) fn carried(
     slot: &EntrySlot,
     to: AcceptorId,
-    named: [Option<ValueId>; 2],
+    named: Option<ValueId>,
 ) -> Vec<CarriedValue> {
-    let mut values: Vec<CarriedValue> = Vec::new();
-    for id in named.into_iter().flatten() {
-        if slot.view(to).value_id == Some(id) || values.iter().any(|value| value.id == id) {
-            continue;
-        }
+    if named == slot.view(to).value_id { Vec::new() } else { with_bytes(slot, named) }
+}
+
+fn with_bytes(slot: &EntrySlot, named: Option<ValueId>) -> Vec<CarriedValue> {
+    let carried = named.map(|id| {
         let bytes = slot.value(id).expect("a named value has its bytes");
-        values.push(CarriedValue { id, bytes: Rc::clone(bytes) });
-    }
-    values
+        CarriedValue { id, bytes: Rc::clone(bytes) }
+    });
+    carried.into_iter().collect()
 }

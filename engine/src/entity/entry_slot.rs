@@ -28,6 +28,8 @@ pub(crate) struct EntrySlot {
     values: Vec<(ValueId, Rc<[u8]>)>,
     /// The value whose bytes the log holds for this entry.
     logged_value: Option<ValueId>,
+    /// Peers for which an answer waits until `lsn` is durable, one bit each.
+    answers_waiting: u8,
     /// Peers that were sent `sent_value`'s bytes, one bit each.
     sent_to: u8,
     sent_value: Option<ValueId>,
@@ -219,6 +221,7 @@ impl EntrySlot {
         };
         let record = LogRecord::Entry { entity, entry, record: self.local, value };
         self.unlogged = false;
+        self.answers_waiting = 0;
         self.lsn = if lazily { context.append_lazily(&record) } else { context.append(&record) };
         self.lsn
     }
@@ -226,6 +229,18 @@ impl EntrySlot {
     /// Whether the log holds the bytes of `id` for this entry.
     pub(crate) fn is_logged(&self, id: ValueId) -> bool {
         self.logged_value == Some(id)
+    }
+
+    /// Whether `peer` is to be answered with the own record: not when an answer that shows it waits
+    /// for the disk already, however often the peer asks.
+    pub(crate) fn expect_answer(&mut self, peer: AcceptorId, durable: Lsn) -> bool {
+        let bit = 1 << peer.0;
+        if self.lsn <= durable {
+            return true;
+        }
+        let waits = self.answers_waiting & bit != 0;
+        self.answers_waiting |= bit;
+        !waits
     }
 
     /// Notes that `peer` was sent the bytes of `id`.
@@ -307,6 +322,15 @@ mod tests {
         slot.prepare(ballot(0, 1), Lsn::ZERO);
         assert!(slot.accept(ballot(0, 1), id(1), Lsn::ZERO));
         assert_eq!(*slot.durable(Lsn(9)), EntryRecord::default());
+    }
+
+    #[test]
+    fn a_peer_that_asks_again_and_again_waits_for_one_answer() {
+        let mut slot = EntrySlot { lsn: Lsn(5), ..EntrySlot::default() };
+        assert!(slot.expect_answer(AcceptorId(1), Lsn(4)));
+        assert!(!slot.expect_answer(AcceptorId(1), Lsn(4)), "it waits already");
+        assert!(slot.expect_answer(AcceptorId(2), Lsn(4)), "another peer");
+        assert!(slot.expect_answer(AcceptorId(1), Lsn(5)), "durable now: answered at once");
     }
 
     #[test]

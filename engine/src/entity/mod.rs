@@ -292,15 +292,20 @@ impl<M: StateMachine> Entity<M> {
         if self.proposal.is_some() {
             return;
         }
+        let backs_off = context.now < self.back_off_until;
         if self.is_behind() {
             // Nobody at hand holds what is missing as chosen. A prepare finds it all the same.
-            self.start_prepare(context);
+            if backs_off {
+                self.wake_by(context, self.back_off_until);
+            } else {
+                self.start_prepare(context);
+            }
             return;
         }
         if self.read_round.is_some() {
             return;
         }
-        if context.now < self.back_off_until {
+        if backs_off {
             if !self.waiting.is_empty() {
                 self.wake_by(context, self.back_off_until);
             }
@@ -419,7 +424,8 @@ impl<M: StateMachine> Entity<M> {
             sooner(forwarded.command.deadline);
         }
         self.waiting.iter().for_each(|waiting| sooner(waiting.deadline));
-        if !self.waiting.is_empty() && context.now < self.back_off_until {
+        let wants_to_propose = !self.waiting.is_empty() || self.is_behind();
+        if wants_to_propose && context.now < self.back_off_until {
             sooner(self.back_off_until);
         }
         // Never in the past: what was due has just been done.

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use net::peer::message::{EntryMessage, PeerMessage, Request};
 use net::resp::value::Value;
+use plog::entry_record::EntryRecord;
 use plog::vocabulary::{Ballot, Entry, ValueId};
 
 use crate::batch::BatchBuilder;
@@ -100,16 +101,15 @@ impl<M: StateMachine> Entity<M> {
         let mut builder = BatchBuilder::default();
         let mut commands = Vec::new();
         let mut replies = Vec::new();
-        let mut bytes = 0;
         while let Some(waiting) = self.waiting.front() {
             let cost: usize = waiting.arguments.iter().map(<[u8]>::len).sum();
             let full = commands.len() >= context.config.batch_commands_max
-                || bytes + cost + builder.size() > context.config.batch_bytes_max;
+                || M::effect_bytes(&overlay) + builder.size() + cost
+                    > context.config.batch_bytes_max;
             if full && !commands.is_empty() {
                 break;
             }
             let waiting = self.waiting.pop_front().expect("just seen");
-            bytes += cost;
             if let Some(id) = &waiting.request_id {
                 if let Some(reply) = self.earlier_reply(id) {
                     context.counters.duplicates += 1;
@@ -218,7 +218,12 @@ impl<M: StateMachine> Entity<M> {
             Phase::BackingOff(_) => return,
         };
         let slot = self.slots.get_mut(proposal.entry).expect("a proposal has its slot");
-        let mine = *slot.durable(context.log.durable());
+        let mut mine = *slot.durable(context.log.durable());
+        if value_id.is_some() && mine.value_id != value_id {
+            // A message carries one value at most, so that it fits a frame. What was accepted
+            // before, at a lower ballot, needs no showing any more.
+            mine = EntryRecord { accepted: Ballot::NONE, value_id: None, ..mine };
+        }
         for peer in context.peers() {
             let view = slot.view(peer);
             let answered = match value_id {
@@ -234,7 +239,7 @@ impl<M: StateMachine> Entity<M> {
                 mine,
                 yours: *view,
                 request: Some(Request { ballot, value_id }),
-                values: carried(slot, peer, [value_id, mine.value_id]),
+                values: carried(slot, peer, value_id.or(mine.value_id)),
                 max_chosen: self.max_chosen,
             };
             if let Some(id) = value_id {
@@ -333,8 +338,8 @@ impl<M: StateMachine> Entity<M> {
     /// A higher ballot is about: wait a little, longer each time, then try above it.
     fn lose_round(&mut self, context: &mut Context) {
         context.counters.lost_rounds += 1;
-        self.lost_rounds = self.lost_rounds.saturating_add(1);
         let span = context.config.back_off_us << self.lost_rounds.min(6);
+        self.lost_rounds = self.lost_rounds.saturating_add(1);
         let until = context.now.after_us(1 + context.random.below(span));
         let proposal = self.proposal.as_mut().expect("called with a proposal");
         if proposal.own.is_some() {

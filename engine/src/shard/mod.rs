@@ -1,6 +1,6 @@
 //! One core's share of the entities.
 //!
-//! The shard is driven from outside, and decides everything inside. Four kinds of methods:
+//! The shard is driven from outside, and decides everything inside. Three kinds of methods:
 //! *getters*; `handle_*` for what happened, with the time as an argument; and `poll_*` for what to
 //! do next. One turn of a driver:
 //!
@@ -187,9 +187,19 @@ impl<M: StateMachine> Shard<M> {
         match self.reach(entity) {
             Reach::Ready => {}
             Reach::Absent => {
-                if !self.make_room() {
-                    self.context.answer(origin, errors::too_many_entities());
-                    return;
+                match self.make_room() {
+                    Room::Made => {}
+                    // A look at what is not there makes no entity that lasts.
+                    Room::NotOnDisk if !is_write::<M>(&request) => {}
+                    Room::NotOnDisk => {
+                        self.context.answer(origin, errors::too_many_entities());
+                        return;
+                    }
+                    Room::NotInMemory => {
+                        self.context.counters.busy += 1;
+                        self.context.answer(origin, errors::busy());
+                        return;
+                    }
                 }
                 self.entities.insert(Entity::new(entity));
             }
@@ -272,7 +282,7 @@ impl<M: StateMachine> Shard<M> {
         match self.reach(id) {
             Reach::Ready => {}
             Reach::Absent => {
-                if !self.make_room() {
+                if self.make_room() != Room::Made {
                     self.context.counters.messages_refused += 1;
                     return;
                 }
@@ -539,15 +549,19 @@ impl<M: StateMachine> Shard<M> {
             || self.context.state_bytes >= self.context.config.state_bytes_max
     }
 
-    /// Evicts cold entities if memory says so. False when the shard can hold no further entity.
-    fn make_room(&mut self) -> bool {
-        if self.context.log.index().len() >= self.context.config.entities_max {
-            return false;
-        }
+    /// Evicts cold entities if memory says so, and tells whether a new one may come.
+    fn make_room(&mut self) -> Room {
         self.evict();
         // Entities in use cannot be evicted; they are as many as there are commands and messages
-        // in flight, which have limits of their own. Twice the limit is out of their reach.
-        self.entities.len() < 2 * self.context.config.entities_in_memory_max
+        // in flight, which have limits of their own. Twice the limit is out of their reach, unless
+        // it is set very low.
+        if self.entities.len() >= 2 * self.context.config.entities_in_memory_max {
+            Room::NotInMemory
+        } else if self.context.log.index().len() >= self.context.config.entities_max {
+            Room::NotOnDisk
+        } else {
+            Room::Made
+        }
     }
 
     fn evict(&mut self) {
@@ -575,6 +589,25 @@ impl<M: StateMachine> Shard<M> {
             None => self.context.log.index_mut().set_keys(id, keys),
         }
     }
+}
+
+/// Whether a request may change an entity.
+fn is_write<M: StateMachine>(request: &EntityRequest) -> bool {
+    match request {
+        EntityRequest::Command(command) => M::is_write(&command.arguments),
+        EntityRequest::Inspect => false,
+    }
+}
+
+/// Whether the shard can take a further entity.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Room {
+    /// Yes.
+    Made,
+    /// Too many entities in memory are in use at this moment.
+    NotInMemory,
+    /// The log holds as many entities as it may.
+    NotOnDisk,
 }
 
 /// Where an entity is.

@@ -12,7 +12,7 @@ use plog::vocabulary::{AcceptorId, EntityId, Entry};
 
 use crate::context::Outgoing;
 use crate::shard::loading::Parked;
-use crate::shard::{PeerCore, Reach, Shard};
+use crate::shard::{PeerCore, Reach, Room, Shard};
 use crate::state_machine::StateMachine;
 use crate::time::Time;
 
@@ -176,7 +176,7 @@ impl<M: StateMachine> Shard<M> {
         match self.reach(id) {
             Reach::Ready => {}
             Reach::Absent => {
-                if !self.make_room() {
+                if self.make_room() != Room::Made {
                     self.sweeps.catching_up.remove(&id);
                     return;
                 }

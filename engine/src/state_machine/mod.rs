@@ -31,6 +31,9 @@ pub trait StateMachine: Default + Debug {
     /// Whether `overlay` changes anything.
     fn has_effects(overlay: &Self::Overlay) -> bool;
 
+    /// At least as many bytes as [`StateMachine::encode_effects`] appends, but for a few.
+    fn effect_bytes(overlay: &Self::Overlay) -> usize;
+
     /// Appends the encoded effects to `out`.
     fn encode_effects(overlay: &Self::Overlay, out: &mut Vec<u8>);
 

@@ -176,12 +176,14 @@ pub struct ChosenEntry {
     pub value: CarriedValue,
 }
 
-/// Consecutive chosen entries; a large range is answered by several of these.
+/// Consecutive chosen entries, as many of those asked for as fit an answer. Whoever still misses
+/// some asks again.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq)]
 pub struct CatchUpAnswer {
     /// The entity.
     pub entity: EntityId,
-    /// Ascending, without holes.
+    /// Ascending, without holes, from the first one asked for. Empty when the sender does not have
+    /// that one.
     pub entries: Vec<ChosenEntry>,
     /// Highest entry the sender knows to be chosen.
     pub max_chosen: Entry,

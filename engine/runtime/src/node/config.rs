@@ -13,7 +13,8 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use engine::config::ShardConfig;
+use engine::config::{IMAGE_SIZE_MAX, ShardConfig};
+use engine::state_machine::strings::VALUE_SIZE_MAX;
 use plog::vocabulary::{AcceptorId, BootEpoch};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use toml::{Table, Value};
@@ -25,7 +26,7 @@ use crate::node::log_line::Level;
 /// Most cores of a node: 16 slots stand together, and there are 16384 of them.
 pub const CORES_MAX: u16 = 256;
 
-/// Room for headers around the largest entry, in a log segment and in a peer frame.
+/// Room for headers around the largest entry or image, in a log segment and in a peer frame.
 const ENTRY_OVERHEAD_BYTES: u64 = 128 << 10;
 
 /// What names an environment variable that overrides a top-level key: `CERTUS_NODE_ID`.
@@ -119,7 +120,7 @@ pub struct ConsensusTable {
     pub retry_ms: u32,
     /// Upper bound of the first pause after a lost round.
     pub back_off_us: u32,
-    /// Rounds a command may lose before it is answered with TRYAGAIN.
+    /// Entries a command's value may lose to others' values before it is answered with TRYAGAIN.
     pub lost_rounds_max: u32,
     /// Commands in one entry at most.
     pub batch_commands_max: u32,
@@ -675,25 +676,51 @@ impl Config {
                 "a command must be able to hold one value; raise the first or lower the other",
             ));
         }
-        // One entry holds a batch and the command that filled it; it goes into one log record and
-        // one peer frame. Headers take the rest.
+        // One entry holds a batch, the command that filled it, and what that command may make of
+        // stored values: a longer one by APPEND, an old one as a noted reply. It goes into one peer
+        // frame. Headers take the rest.
+        let to_u64 = |bytes: usize| u64::try_from(bytes).expect("sizes fit 64 bits");
+        let stored = 2 * to_u64(VALUE_SIZE_MAX);
         let entry_max = u64::from(consensus.batch_max_bytes)
             + u64::from(limits.request_size_max_bytes)
+            + stored
             + ENTRY_OVERHEAD_BYTES;
-        for (key, bytes) in [
-            ("log.segment_size_bytes", log.segment_size_bytes),
-            ("limits.peer_frame_size_max_bytes", limits.peer_frame_size_max_bytes),
-        ] {
-            if u64::from(bytes) < entry_max {
-                return Err(contradiction(
-                    (key, bytes),
-                    ("limits.request_size_max_bytes", limits.request_size_max_bytes),
-                    &format!(
-                        "it must hold one entry of the largest command and batch, {entry_max} \
-                         bytes; raise the first or lower the other"
-                    ),
-                ));
-            }
+        if u64::from(limits.peer_frame_size_max_bytes) < entry_max {
+            return Err(contradiction(
+                ("limits.peer_frame_size_max_bytes", limits.peer_frame_size_max_bytes),
+                ("limits.request_size_max_bytes", limits.request_size_max_bytes),
+                &format!(
+                    "a frame must hold one entry of the largest command and batch, {entry_max} \
+                     bytes; raise the first or lower the other"
+                ),
+            ));
+        }
+        let image_max = to_u64(IMAGE_SIZE_MAX) + ENTRY_OVERHEAD_BYTES;
+        if u64::from(limits.peer_frame_size_max_bytes) < image_max {
+            return Err(ConfigError::OutOfRange {
+                key: "limits.peer_frame_size_max_bytes".to_owned(),
+                value: limits.peer_frame_size_max_bytes.to_string(),
+                rule: format!("a frame must hold the largest entity: choose {image_max} or more"),
+            });
+        }
+        // Whatever a peer can send fits the log.
+        let segment_min = u64::from(limits.peer_frame_size_max_bytes) + ENTRY_OVERHEAD_BYTES;
+        if u64::from(log.segment_size_bytes) < segment_min {
+            return Err(contradiction(
+                ("log.segment_size_bytes", log.segment_size_bytes),
+                ("limits.peer_frame_size_max_bytes", limits.peer_frame_size_max_bytes),
+                &format!(
+                    "a segment must hold whatever fits a frame, {segment_min} bytes; raise the \
+                     first or lower the other"
+                ),
+            ));
+        }
+        if consensus.catch_up_max_bytes > limits.peer_frame_size_max_bytes / 2 {
+            return Err(contradiction(
+                ("consensus.catch_up_max_bytes", consensus.catch_up_max_bytes),
+                ("limits.peer_frame_size_max_bytes", limits.peer_frame_size_max_bytes),
+                "an answer takes at most half a frame; lower the first or raise the other",
+            ));
         }
         if consensus.retry_ms > consensus.request_timeout_ms {
             return Err(contradiction(
@@ -1072,8 +1099,16 @@ mod tests {
             ("[log]\nsegment_size_bytes = 67108865", &["67108865", "multiple of 4096"]),
             ("[log]\nspare_segments = 0", &["`log.spare_segments` is 0", "from 1 to 64"]),
             (
-                "[log]\nsegment_size_bytes = 4194304",
-                &["`log.segment_size_bytes` is 4194304", "`limits.request_size_max_bytes`"],
+                "[log]\nsegment_size_bytes = 8388608",
+                &["`log.segment_size_bytes` is 8388608", "whatever fits a frame, 8519680 bytes"],
+            ),
+            (
+                "[limits]\npeer_frame_size_max_bytes = 6291456",
+                &["`limits.peer_frame_size_max_bytes` is 6291456", "a frame must hold one entry"],
+            ),
+            (
+                "[limits]\npeer_frame_size_max_bytes = 5242880\nrequest_size_max_bytes = 1048576",
+                &["`limits.peer_frame_size_max_bytes` is 5242880", "hold the largest entity"],
             ),
             (
                 "[log]\npending_max_bytes = 1048576\nframe_size_max_bytes = 2097152",

@@ -207,9 +207,7 @@ impl Evaluation<'_> {
         let size = self.value(key).map_or(0, <[u8]>::len) + tail.len();
         check_value_size(size)?;
         self.check_entity_size(key, size)?;
-        if let Some(Change::Grown(value)) = self.overlay.changes.get_mut(key) {
-            value.extend_from_slice(tail);
-        } else {
+        if !self.overlay.grow(key, tail) {
             let mut value = Vec::with_capacity(size);
             value.extend_from_slice(self.value(key).unwrap_or_default());
             value.extend_from_slice(tail);

@@ -126,6 +126,10 @@ impl StateMachine for Strings {
         overlay.is_changed()
     }
 
+    fn effect_bytes(overlay: &Overlay) -> usize {
+        overlay.noted_bytes()
+    }
+
     fn encode_effects(overlay: &Overlay, out: &mut Vec<u8>) {
         effects::encode(overlay, out);
     }

@@ -38,7 +38,12 @@ pub struct Overlay {
     changed: bool,
     /// Bytes by which the changes that make the entity larger do so.
     pub(super) growth_bytes: usize,
+    /// Bytes of all changes noted, those that were replaced by later ones included.
+    noted_bytes: usize,
 }
+
+/// What the encoding of a change needs beside its key and value.
+const CHANGE_OVERHEAD_BYTES: usize = 9;
 
 impl Overlay {
     /// Whether any command changed anything; once true, it stays true.
@@ -46,10 +51,26 @@ impl Overlay {
         self.changed
     }
 
+    /// An upper bound of the encoded changes, in bytes.
+    pub(super) fn noted_bytes(&self) -> usize {
+        self.noted_bytes
+    }
+
     /// Notes what becomes of `key`, in place of what was noted before.
     pub(super) fn change(&mut self, key: &[u8], change: Change) {
         self.changed = true;
+        let value_size = change.value().map_or(0, <[u8]>::len);
+        self.noted_bytes += CHANGE_OVERHEAD_BYTES + key.len() + value_size;
         self.changes.insert(key, change);
+    }
+
+    /// The value of `key` that an earlier `APPEND` of the batch made; `tail` is added to it. False
+    /// when there is none.
+    pub(super) fn grow(&mut self, key: &[u8], tail: &[u8]) -> bool {
+        let Some(Change::Grown(value)) = self.changes.get_mut(key) else { return false };
+        value.extend_from_slice(tail);
+        self.noted_bytes += tail.len();
+        true
     }
 
     /// Deletes a key that the batch itself made: nothing of it remains.
