@@ -24,7 +24,7 @@ use net::resp::value::Value;
 
 use cluster::random::Random;
 use cluster::resp_client::RespClient;
-use cluster::{Cluster, PATIENCE, text, wait_until};
+use cluster::{Cluster, PATIENCE, refused_start, text, wait_until};
 
 const ATTEMPTS: usize = 300;
 
@@ -236,32 +236,6 @@ fn free_ports(count: usize) -> Vec<u16> {
     let listeners: Vec<TcpListener> =
         (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
     listeners.iter().map(|listener| listener.local_addr().expect("bound").port()).collect()
-}
-
-/// How a start went that was to be refused: exit status, and what was said.
-fn refused_start(config: &Path) -> (i32, String) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_certusd"))
-        .args(["--config".as_ref(), config.as_os_str()])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("certusd can be started");
-    let mut ended = None;
-    let deadline = Instant::now() + PATIENCE;
-    while ended.is_none() && Instant::now() < deadline {
-        ended = child.try_wait().expect("a child can be looked at");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    if ended.is_none() {
-        child.kill().expect("a child can be killed");
-    }
-    let output = child.wait_with_output().expect("a child can be waited for");
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    let status = ended.unwrap_or_else(|| panic!("the start was not refused: {said}"));
-    let fatal = said.lines().filter(|line| line.starts_with("certusd: fatal: ")).count();
-    assert_eq!(fatal, 1, "one line says why: {said}");
-    (status.code().expect("it ends by itself"), said)
 }
 
 /// Every file under `directory` with its bytes. The lock file names who tried last, so it may

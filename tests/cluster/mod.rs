@@ -80,6 +80,43 @@ pub fn certus(words: &[&str]) -> Output {
         .expect("certus runs")
 }
 
+/// A name for a directory of the test `name`, of which nothing is there.
+pub fn scratch_directory(name: &str) -> PathBuf {
+    let directory =
+        Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
+    if directory.exists() {
+        fs::remove_dir_all(&directory).expect("what an earlier run left can be removed");
+    }
+    directory
+}
+
+/// Starts `certusd` with a configuration that it must refuse. The exit status, and what it said:
+/// one fatal line.
+pub fn refused_start(config: &Path) -> (i32, String) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_certusd"))
+        .args(["--config".as_ref(), config.as_os_str()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("certusd can be started");
+    let mut ended = None;
+    let deadline = Instant::now() + PATIENCE;
+    while ended.is_none() && Instant::now() < deadline {
+        ended = child.try_wait().expect("a child can be looked at");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    if ended.is_none() {
+        child.kill().expect("a child can be killed");
+    }
+    let output = child.wait_with_output().expect("a child can be waited for");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let status = ended.unwrap_or_else(|| panic!("the start was not refused: {said}"));
+    let fatal = said.lines().filter(|line| line.starts_with("certusd: fatal: ")).count();
+    assert_eq!(fatal, 1, "one line says why: {said}");
+    (status.code().expect("it ends by itself"), said)
+}
+
 /// Waits until `condition` holds.
 ///
 /// # Panics
@@ -112,11 +149,11 @@ impl Cluster {
 
     /// The same with further arguments of `certus dev`.
     pub fn start_with(name: &str, arguments: &[&str]) -> Self {
-        let directory =
-            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
-        if directory.exists() {
-            fs::remove_dir_all(&directory).expect("what an earlier run left can be removed");
-        }
+        Self::start_in(scratch_directory(name), arguments)
+    }
+
+    /// The same in a directory of the test's choice.
+    pub fn start_in(directory: PathBuf, arguments: &[&str]) -> Self {
         let text = directory.display().to_string();
         let mut words = vec!["dev", "--detach", "--client-port", "0", "--dir", &text];
         for setting in SETTINGS {
