@@ -168,20 +168,30 @@ impl Context {
         self.log.append(record, Urgency::Lazy)
     }
 
-    /// Answers a command and forgets it.
-    pub(crate) fn reply(&mut self, origin: Origin, value: Value) {
-        self.commands_held = self.commands_held.checked_sub(1).expect("a held command is answered");
-        self.answer(origin, value);
+    /// Answers a command that was held with an error.
+    pub(crate) fn refuse(&mut self, origin: Origin, error: Value) {
+        self.reply(origin, error, Entry::ZERO);
     }
 
-    /// Answers something that was never held.
-    pub(crate) fn answer(&mut self, origin: Origin, value: Value) {
+    /// Answers a command that was held, as of `entry`.
+    pub(crate) fn reply(&mut self, origin: Origin, value: Value, entry: Entry) {
+        self.commands_held = self.commands_held.checked_sub(1).expect("a held command is answered");
+        self.answer(origin, value, entry);
+    }
+
+    /// Answers something that was never held with an error.
+    pub(crate) fn turn_away(&mut self, origin: Origin, error: Value) {
+        self.answer(origin, error, Entry::ZERO);
+    }
+
+    /// Answers something that was never held, as of `entry`.
+    pub(crate) fn answer(&mut self, origin: Origin, value: Value, entry: Entry) {
         match origin {
-            Origin::Client(ticket) => self.replies.push_back(Reply { ticket, value }),
+            Origin::Client(ticket) => self.replies.push_back(Reply { ticket, value, entry }),
             Origin::Forwarded { from, forward, entity } => {
                 let mut reply = Vec::new();
                 value.encode(Protocol::Resp3, &mut reply);
-                let answer = ForwardAnswer { forward, entity, reply: Some(reply) };
+                let answer = ForwardAnswer { forward, entity, reply: Some(reply), entry };
                 self.send(from, PeerMessage::ForwardAnswer(answer));
             }
         }

@@ -2,6 +2,7 @@
 
 use net::resp::arguments::Arguments;
 use net::resp::value::Value;
+use plog::vocabulary::Entry;
 
 /// Names a request to the world that asked: opaque to the engine, handed back with the reply.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -50,4 +51,9 @@ pub struct Reply {
     pub ticket: Ticket,
     /// What to say.
     pub value: Value,
+    /// Where in the entity's history the reply stands. Of a write that took effect: the entry in
+    /// which it was chosen. Of what was answered from the state: the last entry applied by then,
+    /// or, if it was answered together with writes that came before it, their entry. Zero when
+    /// nothing was evaluated.
+    pub entry: Entry,
 }

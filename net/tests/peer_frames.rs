@@ -121,8 +121,14 @@ fn every_kind() -> Vec<PeerMessage> {
             forward: 6,
             entity,
             reply: Some(b"+OK\r\n".to_vec()),
+            entry: Entry(9),
         }),
-        PeerMessage::ForwardAnswer(ForwardAnswer { forward: 6, entity, reply: None }),
+        PeerMessage::ForwardAnswer(ForwardAnswer {
+            forward: 6,
+            entity,
+            reply: None,
+            entry: Entry::ZERO,
+        }),
         PeerMessage::Sweep(SweepRequest { after: None, limit: 100 }),
         PeerMessage::Sweep(SweepRequest { after: Some(entity), limit: 1 }),
         PeerMessage::SweepAnswer(SweepAnswer {

@@ -14,7 +14,7 @@ use crate::errors;
 use crate::request::{Command, Freshness};
 use crate::state_machine::StateMachine;
 use crate::time::Time;
-use plog::vocabulary::AcceptorId;
+use plog::vocabulary::{AcceptorId, Entry};
 
 /// A command that another replica was asked to propose.
 #[derive(Debug)]
@@ -83,7 +83,8 @@ impl<M: StateMachine> Entity<M> {
             || message.arguments.is_empty();
         if refused {
             let forward = message.forward;
-            let answer = ForwardAnswer { forward, entity: self.id, reply: None };
+            let (entity, entry) = (self.id, Entry::ZERO);
+            let answer = ForwardAnswer { forward, entity, reply: None, entry };
             context.send(from, PeerMessage::ForwardAnswer(answer));
             return;
         }
@@ -118,7 +119,7 @@ impl<M: StateMachine> Entity<M> {
             // The other replica could not get it done: it may still be done here. If it was
             // proposed there, the request id keeps it from being applied twice.
             Some(reply) if !errors::is_transient(&reply) => {
-                context.reply(asked.command.origin, reply);
+                context.reply(asked.command.origin, reply, answer.entry);
             }
             // Even a refusal may be of a repeated frame, and the first copy still be under way.
             Some(_) | None => self.take_back(context, asked.command),
@@ -151,7 +152,7 @@ impl<M: StateMachine> Entity<M> {
         let late: Vec<_> = self.forwarded.extract_if(.., expired).collect();
         for (_, asked) in late {
             context.counters.unknown += 1;
-            context.reply(asked.command.origin, errors::unknown());
+            context.refuse(asked.command.origin, errors::unknown());
         }
     }
 }

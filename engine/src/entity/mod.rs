@@ -62,9 +62,9 @@ impl Waiting {
     fn fail(self, context: &mut Context, error: Value) {
         if self.exposed {
             context.counters.unknown += 1;
-            context.reply(self.origin, errors::unknown());
+            context.refuse(self.origin, errors::unknown());
         } else {
-            context.reply(self.origin, error);
+            context.refuse(self.origin, error);
         }
     }
 }
@@ -240,7 +240,7 @@ impl<M: StateMachine> Entity<M> {
     ) {
         context.counters.commands += 1;
         if self.diverged {
-            context.answer(origin, errors::diverged());
+            context.turn_away(origin, errors::diverged());
             return;
         }
         if command.freshness == Freshness::Local || context.log_full {
@@ -248,12 +248,12 @@ impl<M: StateMachine> Entity<M> {
             let reply = self.state.evaluate(&mut overlay, &command.arguments);
             let changes = M::has_effects(&overlay);
             if changes && context.log_full {
-                context.answer(origin, errors::disk_full());
+                context.turn_away(origin, errors::disk_full());
                 return;
             }
             if !changes && command.freshness == Freshness::Local {
                 context.counters.local_reads += 1;
-                context.answer(origin, reply);
+                context.answer(origin, reply, self.applied);
                 return;
             }
         }
@@ -459,7 +459,7 @@ impl<M: StateMachine> Entity<M> {
         if let Some(proposal) = &mut self.proposal {
             for origin in proposal.take_expired(now) {
                 context.counters.unknown += 1;
-                context.reply(origin, errors::unknown());
+                context.refuse(origin, errors::unknown());
             }
         }
         self.expire_forwarded(context);
@@ -487,12 +487,12 @@ impl<M: StateMachine> Entity<M> {
         if let Some(proposal) = self.proposal.take() {
             for origin in proposal.into_origins() {
                 context.counters.unknown += 1;
-                context.reply(origin, errors::unknown());
+                context.refuse(origin, errors::unknown());
             }
         }
         for (_, forwarded) in std::mem::take(&mut self.forwarded) {
             context.counters.unknown += 1;
-            context.reply(forwarded.command.origin, errors::unknown());
+            context.refuse(forwarded.command.origin, errors::unknown());
         }
         self.catch_up = None;
     }

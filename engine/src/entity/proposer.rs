@@ -113,7 +113,7 @@ impl<M: StateMachine> Entity<M> {
             if let Some(id) = &waiting.request_id {
                 if let Some(reply) = self.earlier_reply(id) {
                     context.counters.duplicates += 1;
-                    context.reply(waiting.origin, reply);
+                    context.reply(waiting.origin, reply, self.applied);
                     continue;
                 }
                 if let Some(reply) = builder.reply_to(id) {
@@ -380,7 +380,7 @@ impl<M: StateMachine> Entity<M> {
             self.lost_rounds = 0;
             for command in own.commands {
                 context.counters.writes += 1;
-                context.reply(command.waiting.origin, command.reply);
+                context.reply(command.waiting.origin, command.reply, entry);
             }
             return;
         }
@@ -418,7 +418,7 @@ impl<M: StateMachine> Entity<M> {
                 again.push(command.waiting);
             } else {
                 context.counters.unknown += 1;
-                context.reply(command.waiting.origin, errors::unknown());
+                context.refuse(command.waiting.origin, errors::unknown());
             }
         }
         self.put_back(again);

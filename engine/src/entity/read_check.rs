@@ -146,7 +146,7 @@ impl<M: StateMachine> Entity<M> {
         for read in round.reads {
             if let Some(reply) = read.request_id.as_deref().and_then(|id| self.earlier_reply(id)) {
                 // Applied meanwhile, through another replica.
-                context.reply(read.origin, reply);
+                context.reply(read.origin, reply, self.applied);
                 continue;
             }
             let mut overlay = M::Overlay::default();
@@ -155,7 +155,7 @@ impl<M: StateMachine> Entity<M> {
                 again.push(read);
             } else {
                 context.counters.reads += 1;
-                context.reply(read.origin, reply);
+                context.reply(read.origin, reply, self.applied);
             }
         }
         self.put_back(again);

@@ -60,7 +60,7 @@ impl<M: StateMachine> Shard<M> {
         // Commands are bounded as such; parked ones are not held yet, so count them here.
         if self.parked >= self.context.config.waiting_commands_max {
             self.context.counters.busy += 1;
-            self.context.answer(origin, errors::busy());
+            self.context.turn_away(origin, errors::busy());
             return;
         }
         self.park(id, Parked::Request(origin, request));
@@ -139,7 +139,7 @@ impl<M: StateMachine> Shard<M> {
         self.parked -= loading.parked.len();
         for parked in loading.parked {
             if let Parked::Request(origin, _) = parked {
-                self.context.answer(origin, errors::unreadable());
+                self.context.turn_away(origin, errors::unreadable());
             }
         }
     }

@@ -177,7 +177,7 @@ impl<M: StateMachine> Shard<M> {
         let origin = Origin::Client(ticket);
         if self.context.commands_held >= self.context.config.waiting_commands_max {
             self.context.counters.busy += 1;
-            self.context.answer(origin, errors::busy());
+            self.context.turn_away(origin, errors::busy());
             return;
         }
         self.request(origin, entity, request);
@@ -192,12 +192,12 @@ impl<M: StateMachine> Shard<M> {
                     // A look at what is not there makes no entity that lasts.
                     Room::NotOnDisk if !is_write::<M>(&request) => {}
                     Room::NotOnDisk => {
-                        self.context.answer(origin, errors::too_many_entities());
+                        self.context.turn_away(origin, errors::too_many_entities());
                         return;
                     }
                     Room::NotInMemory => {
                         self.context.counters.busy += 1;
-                        self.context.answer(origin, errors::busy());
+                        self.context.turn_away(origin, errors::busy());
                         return;
                     }
                 }
@@ -208,7 +208,7 @@ impl<M: StateMachine> Shard<M> {
                 return;
             }
             Reach::Unreadable => {
-                self.context.answer(origin, errors::unreadable());
+                self.context.turn_away(origin, errors::unreadable());
                 return;
             }
         }
@@ -216,7 +216,7 @@ impl<M: StateMachine> Shard<M> {
             EntityRequest::Command(command) => entity.handle_command(context, origin, command),
             EntityRequest::Inspect => {
                 let value = entity.inspect(context);
-                context.answer(origin, value);
+                context.answer(origin, value, entity.applied());
             }
         });
     }

@@ -235,6 +235,8 @@ pub struct ForwardAnswer {
     /// The reply, encoded as RESP3; `None` when the receiver did not take the command on, and
     /// nothing happened.
     pub reply: Option<Vec<u8>>,
+    /// The entry as of which the reply holds.
+    pub entry: Entry,
 }
 
 /// Asks for the entities after a cursor.
