@@ -1,72 +1,91 @@
 //! Counters and gauges of a shard.
 
-/// Things that happened, since the shard was made.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Counters {
+/// Declares the counters with their sum, so that none is left out of it.
+macro_rules! counters {
+    ($($(#[$meta:meta])* $name:ident,)*) => {
+        /// Things that happened, since the shard was made.
+        #[derive(Clone, Copy, Debug, Default)]
+        pub struct Counters {
+            $($(#[$meta])* pub $name: u64,)*
+        }
+
+        impl Counters {
+            /// The sum of two shards' counters, or of two boots'.
+            #[must_use]
+            pub fn plus(&self, other: &Self) -> Self {
+                Self { $($name: self.$name + other.$name,)* }
+            }
+        }
+    };
+}
+
+counters! {
     /// Commands taken on.
-    pub commands: u64,
+    commands,
     /// Commands that were applied through an entry.
-    pub writes: u64,
+    writes,
     /// Commands answered by a read check.
-    pub reads: u64,
+    reads,
     /// Commands answered from local state without a check.
-    pub local_reads: u64,
+    local_reads,
     /// Read checks started; one may serve many reads.
-    pub read_checks: u64,
+    read_checks,
     /// Read checks that found the entry started, or the peer ahead.
-    pub read_checks_failed: u64,
+    read_checks_failed,
     /// Entries proposed without a prepare.
-    pub pre_authorised: u64,
+    pre_authorised,
     /// Prepares started.
-    pub prepares: u64,
+    prepares,
     /// Proposals that took over a value found at a peer or in the own record.
-    pub rescues: u64,
+    rescues,
     /// Proposals of nothing, to finish an entry.
-    pub no_ops: u64,
+    no_ops,
     /// Rounds lost to a higher ballot.
-    pub lost_rounds: u64,
+    lost_rounds,
     /// Values that lost their entry to another.
-    pub lost_values: u64,
+    lost_values,
     /// Entries learned to be chosen.
-    pub chosen: u64,
+    chosen,
     /// Commands handed to the replica that proposes.
-    pub forwarded: u64,
+    forwarded,
     /// Messages repeated after silence.
-    pub retries: u64,
+    retries,
     /// Messages dropped because a value in them could not be found here.
-    pub values_unresolved: u64,
+    values_unresolved,
     /// Messages dropped because a queue or the log was full.
-    pub messages_refused: u64,
+    messages_refused,
     /// Messages for entries too far ahead of this replica.
-    pub messages_ahead: u64,
+    messages_ahead,
     /// Catch-up requests sent.
-    pub catch_ups: u64,
+    catch_ups,
     /// Entries learned by catch-up.
-    pub catch_up_entries: u64,
+    catch_up_entries,
     /// Images installed from a peer.
-    pub images_installed: u64,
+    images_installed,
     /// Images written to the log.
-    pub images_logged: u64,
+    images_logged,
     /// Entities loaded from the log.
-    pub loads: u64,
+    loads,
     /// Entities evicted from memory.
-    pub evictions: u64,
+    evictions,
+    /// Of these, with an entry that was open: it comes back from the log when a message asks.
+    open_evictions,
     /// Commands answered `UNKNOWN`.
-    pub unknown: u64,
+    unknown,
     /// Commands answered `CLUSTERDOWN`.
-    pub cluster_down: u64,
+    cluster_down,
     /// Commands answered `TRYAGAIN`.
-    pub try_again: u64,
+    try_again,
     /// Commands answered `BUSY`.
-    pub busy: u64,
+    busy,
     /// Requests recognised as applied before.
-    pub duplicates: u64,
+    duplicates,
     /// Entities that stopped because their history differs from a peer's.
-    pub diverged: u64,
+    diverged,
     /// Sweeps of a peer finished.
-    pub sweeps: u64,
+    sweeps,
     /// Entities a sweep found behind.
-    pub swept_behind: u64,
+    swept_behind,
 }
 
 /// A shard's state at a glance.

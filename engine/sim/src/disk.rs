@@ -1,7 +1,8 @@
 //! One core's simulated disk.
 //!
 //! Fault model: a write that was reported survives a crash whole. Of a write under way at a crash,
-//! any subset of its blocks may have reached the disk. Files are made and renamed atomically.
+//! any subset of its blocks may have reached the disk. Files are made and renamed atomically. At
+//! rest, a bit may rot, and a block may have been written over by another ("misdirected").
 
 use std::collections::BTreeMap;
 
@@ -13,15 +14,39 @@ use plog::segment::SegmentId;
 #[derive(Clone, Debug, Default)]
 pub struct Disk {
     segments: BTreeMap<SegmentId, Vec<u8>>,
+    /// How far each segment was written, in bytes.
+    written: BTreeMap<SegmentId, usize>,
     /// Writes made durable.
     pub writes: u64,
 }
 
 impl Disk {
     /// Makes room for a segment: a pre-written spare takes its name.
+    ///
+    /// # Panics
+    ///
+    /// When the segment is there already.
     pub fn create(&mut self, segment: SegmentId, size: usize) {
         let before = self.segments.insert(segment, vec![0; size]);
         assert!(before.is_none(), "a segment is opened once");
+    }
+
+    /// The same with a file that was the oldest segment before, and holds its frames still. False,
+    /// and a file of zeros, when there is none that is full.
+    ///
+    /// # Panics
+    ///
+    /// When the segment is there already.
+    pub fn create_recycled(&mut self, segment: SegmentId, size: usize) -> bool {
+        let old = self.segments.values().next().cloned();
+        self.create(segment, size);
+        match old {
+            Some(old) if old.len() == size => {
+                self.segments.insert(segment, old);
+                true
+            }
+            Some(_) | None => false,
+        }
     }
 
     /// A write in full.
@@ -31,6 +56,10 @@ impl Disk {
     }
 
     /// A write of those blocks that `survives` names.
+    ///
+    /// # Panics
+    ///
+    /// When the write is not of whole blocks inside the segment.
     pub fn write_some(
         &mut self,
         segment: SegmentId,
@@ -48,6 +77,8 @@ impl Disk {
                 file[begin..begin + BLOCK_SIZE].copy_from_slice(block);
             }
         }
+        let written = self.written.entry(segment).or_default();
+        *written = (*written).max(offset + bytes.len());
     }
 
     /// The aligned bytes around a record.
@@ -61,5 +92,79 @@ impl Disk {
     /// All segments, ascending.
     pub fn segments(&self) -> impl Iterator<Item = (SegmentId, &[u8])> {
         self.segments.iter().map(|(segment, bytes)| (*segment, &bytes[..]))
+    }
+
+    /// Bytes that were written so far, of all segments.
+    #[must_use]
+    pub fn written_bytes(&self) -> usize {
+        self.written.values().sum()
+    }
+
+    /// Flips a bit of the `position`-th written byte. Where it was.
+    pub fn rot(&mut self, position: usize, bit: u32) -> Option<(SegmentId, usize)> {
+        let (segment, offset) = self.place(position)?;
+        let file = self.segments.get_mut(&segment).expect("written, so there");
+        file[offset] ^= 1 << (bit % 8);
+        Some((segment, offset))
+    }
+
+    /// Writes the block around one written byte over the block around another, as a disk that took
+    /// a write to the wrong place would. Where that was; `None` when nothing changed.
+    pub fn misdirect(&mut self, from: usize, to: usize) -> Option<(SegmentId, usize)> {
+        let (source, source_offset) = self.place(from)?;
+        let (target, target_offset) = self.place(to)?;
+        let begin = source_offset / BLOCK_SIZE * BLOCK_SIZE;
+        let block = self.segments[&source][begin..begin + BLOCK_SIZE].to_vec();
+        let begin = target_offset / BLOCK_SIZE * BLOCK_SIZE;
+        let place = &mut self.segments.get_mut(&target).expect("there")[begin..begin + BLOCK_SIZE];
+        if *place == block[..] {
+            return None;
+        }
+        place.copy_from_slice(&block);
+        Some((target, begin))
+    }
+
+    fn place(&self, mut position: usize) -> Option<(SegmentId, usize)> {
+        for (segment, written) in &self.written {
+            if position < *written {
+                return Some((*segment, position));
+            }
+            position -= written;
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use plog::block::BLOCK_SIZE;
+    use plog::segment::SegmentId;
+
+    use super::Disk;
+
+    #[test]
+    fn damage_hits_what_was_written_only() {
+        let mut disk = Disk::default();
+        disk.create(SegmentId(1), 4 * BLOCK_SIZE);
+        disk.create(SegmentId(2), 4 * BLOCK_SIZE);
+        disk.write(SegmentId(1), 0, &[7; BLOCK_SIZE]);
+        disk.write(SegmentId(2), 0, &[9; BLOCK_SIZE]);
+        assert_eq!(disk.written_bytes(), 2 * BLOCK_SIZE);
+        assert_eq!(disk.rot(BLOCK_SIZE + 3, 0), Some((SegmentId(2), 3)));
+        assert_eq!(disk.rot(2 * BLOCK_SIZE, 0), None);
+        let second: Vec<u8> = disk.segments().nth(1).map(|(_, bytes)| bytes.to_vec()).unwrap();
+        assert_eq!((second[2], second[3]), (9, 8));
+        assert_eq!(disk.misdirect(0, BLOCK_SIZE), Some((SegmentId(2), 0)));
+        assert_eq!(disk.misdirect(0, BLOCK_SIZE), None, "the same bytes are there by now");
+    }
+
+    #[test]
+    fn a_recycled_segment_holds_the_oldest_ones_bytes() {
+        let mut disk = Disk::default();
+        assert!(!disk.create_recycled(SegmentId(1), BLOCK_SIZE), "nothing to recycle yet");
+        disk.write(SegmentId(1), 0, &[7; BLOCK_SIZE]);
+        assert!(disk.create_recycled(SegmentId(2), BLOCK_SIZE));
+        assert_eq!(disk.segments().nth(1).unwrap().1, [7; BLOCK_SIZE]);
+        assert_eq!(disk.written_bytes(), BLOCK_SIZE, "the stale bytes do not count as written");
     }
 }

@@ -27,7 +27,8 @@ fn longest_pause(seed: u64, keys: u64) -> u64 {
                 continue;
             }
             if let Some((ticket, since, what)) = open[client].clone() {
-                let Some((at, value)) = world.reply(ticket).cloned() else {
+                let Some((at, value)) = world.reply(ticket).map(|(at, value)| (at, value.clone()))
+                else {
                     let waited = world.now() - since;
                     assert!(waited < 1_000_000, "seed {seed}: {what} at {node} waits {waited} us");
                     continue;

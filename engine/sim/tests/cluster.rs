@@ -31,7 +31,7 @@ fn a_write_at_one_replica_is_read_at_every_other() {
                 assert_eq!(world.answer(get, 1_000_000), text("value"), "on {reader} of {cores:?}");
             }
         }
-        assert!(world.checker.checked > 0);
+        assert!(world.checker.compared.applied > 0);
     }
 }
 

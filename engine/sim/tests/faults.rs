@@ -61,7 +61,7 @@ impl Run {
     fn look_at(&mut self, client: usize) {
         let Some(open) = self.clients[client].open.clone() else { return };
         let Open { ticket, request_id, place, asked: (node, epoch) } = open;
-        let reply = self.world.reply(ticket).cloned();
+        let reply = self.world.reply(ticket).map(|(at, value)| (at, value.clone()));
         let failed = match &reply {
             Some((_, Value::Error(_))) => true,
             Some(_) => false,
@@ -207,7 +207,7 @@ fn check(seed: u64, run: &mut Run) {
             panic!("seed {seed}: counter{key} did not converge: {chains:?}\n{everywhere}");
         }
     }
-    assert!(run.world.checker.checked > 1000);
+    assert!(run.world.checker.compared.applied > 100);
 }
 
 fn first_seed() -> u64 {
@@ -263,7 +263,12 @@ fn eviction_at_every_turn_forgets_nothing() {
 fn the_same_seed_gives_the_same_run() {
     let trace = |seed| {
         let run = run(seed, &[1, 1, 1], 60, short_times);
-        (run.world.now(), run.world.delivered, run.world.checker.checked, run.history.len())
+        (
+            run.world.now(),
+            run.world.delivered,
+            run.world.checker.compared.applied,
+            run.history.len(),
+        )
     };
     assert_eq!(trace(7), trace(7));
     assert_ne!(trace(7), trace(8));

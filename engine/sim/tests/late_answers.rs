@@ -63,7 +63,7 @@ fn an_answer_to_an_earlier_boots_forward_answers_nobody() {
     w.run_for(500);
     w.release_held();
     w.run_for(5_000);
-    let r = w.reply(f).cloned();
+    let r = w.reply(f).map(|(at, value)| (at, value.clone()));
     assert!(r.is_none(), "WRONG REPLY to a SET that nobody saw: {r:?}");
 }
 

@@ -203,6 +203,11 @@ impl<M: StateMachine> Entity<M> {
             && !self.diverged
     }
 
+    /// Whether records of entries that are not applied are held.
+    pub(crate) fn has_open_entries(&self) -> bool {
+        self.slots.iter().next().is_some()
+    }
+
     /// Whether the entity is behind what it heard to be chosen.
     pub(crate) fn is_behind(&self) -> bool {
         self.applied < self.max_chosen

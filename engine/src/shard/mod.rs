@@ -583,6 +583,7 @@ impl<M: StateMachine> Shard<M> {
         let mut entity = self.entities.remove(id).expect("called for an entity in memory");
         entity.release_accounts(&mut self.context);
         self.context.counters.evictions += 1;
+        self.context.counters.open_evictions += u64::from(entity.has_open_entries());
         let keys = entity.key_count();
         match &mut self.recovering {
             Some(index) => index.set_keys(id, keys),

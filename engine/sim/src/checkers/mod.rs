@@ -1,0 +1,184 @@
+//! What must never happen, looked at at every step by an observer who sees every disk, every
+//! message and every reply.
+//!
+//! Each file holds one rule, named as in the design's table of invariants, with the memory it
+//! needs. [`Checkers`] hands every event to those it concerns and keeps count: a run in which
+//! nothing was compared has shown nothing.
+
+use engine::request::Reply;
+use engine::shard::StringShard;
+use net::peer::message::PeerMessage;
+use plog::log_record::LogRecord;
+use plog::vocabulary::{EntityId, Lsn};
+
+use crate::checkers::agreement::Agreement;
+use crate::checkers::bounds::Bounds;
+use crate::checkers::cursors::Cursors;
+use crate::checkers::order::Order;
+use crate::checkers::promises::Promises;
+use crate::checkers::reveal::Reveal;
+
+pub mod acknowledged;
+pub mod agreement;
+pub mod bounds;
+pub mod cursors;
+pub mod order;
+pub mod promises;
+pub mod recovery;
+pub mod reveal;
+
+/// A rule was broken.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{invariant}: {what}")]
+pub struct Violation {
+    /// The rule's name.
+    pub invariant: &'static str,
+    /// Who broke it, and how.
+    pub what: String,
+}
+
+impl Violation {
+    /// A violation of `invariant`.
+    pub fn new(invariant: &'static str, what: impl Into<String>) -> Self {
+        Self { invariant, what: what.into() }
+    }
+}
+
+/// A core of a node in one of its boots.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Boot {
+    /// The node.
+    pub node: u8,
+    /// Its core.
+    pub core: u16,
+    /// Counts the node's starts.
+    pub epoch: u32,
+}
+
+/// Comparisons made, by rule.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Compared {
+    /// Votes and chosen marks on disk.
+    pub votes: u64,
+    /// Promises on disk.
+    pub promises: u64,
+    /// Messages.
+    pub messages: u64,
+    /// Replies.
+    pub replies: u64,
+    /// Entities of shards, against the chosen history.
+    pub applied: u64,
+    /// Shards' cursors and queues.
+    pub shards: u64,
+    /// Recoveries.
+    pub recoveries: u64,
+}
+
+/// All checkers of a run.
+#[derive(Clone, Debug)]
+pub struct Checkers {
+    /// What is chosen, as the disks say.
+    pub agreement: Agreement,
+    promises: Promises,
+    reveal: Reveal,
+    order: Order,
+    cursors: Cursors,
+    bounds: Bounds,
+    /// Comparisons made.
+    pub compared: Compared,
+}
+
+impl Checkers {
+    /// For a replica set of so many.
+    #[must_use]
+    pub fn new(replicas: usize) -> Self {
+        Self {
+            agreement: Agreement::new(replicas),
+            promises: Promises::default(),
+            reveal: Reveal::default(),
+            order: Order::default(),
+            cursors: Cursors::default(),
+            bounds: Bounds::default(),
+            compared: Compared::default(),
+        }
+    }
+
+    /// A record reached a node's disk.
+    ///
+    /// # Errors
+    ///
+    /// The rule it breaks.
+    pub fn durable(&mut self, node: u8, record: &LogRecord) -> Result<(), Violation> {
+        self.compared.votes += 1;
+        self.agreement.durable(node, record)?;
+        if let LogRecord::Entry { entity, entry, record, .. } = record {
+            self.compared.promises += 1;
+            self.promises.durable(node, *entity, *entry, record)?;
+            self.reveal.durable(node, *entity, *entry, record);
+        }
+        Ok(())
+    }
+
+    /// A message leaves a node.
+    ///
+    /// # Errors
+    ///
+    /// The rule it breaks.
+    pub fn message(&mut self, from: u8, message: &PeerMessage) -> Result<(), Violation> {
+        self.compared.messages += 1;
+        self.agreement.message(from, message)?;
+        self.reveal.message(from, message, &self.agreement)
+    }
+
+    /// A client is answered.
+    ///
+    /// # Errors
+    ///
+    /// The rule it breaks.
+    pub fn reply(&mut self, node: u8, entity: EntityId, reply: &Reply) -> Result<(), Violation> {
+        self.compared.replies += 1;
+        acknowledged::reply(node, entity, reply, &self.agreement)
+    }
+
+    /// A shard after an event.
+    ///
+    /// # Errors
+    ///
+    /// The rule it breaks.
+    pub fn shard(&mut self, boot: Boot, shard: &StringShard) -> Result<(), Violation> {
+        self.compared.shards += 1;
+        let status = shard.status();
+        self.cursors.shard(boot, &status)?;
+        self.bounds.shard(boot, &status, shard.config())?;
+        // Looking at every entity is only worth while when one may have moved.
+        let counters = &status.counters;
+        let moves = counters.chosen + counters.images_installed + counters.loads;
+        if self.order.has_moved(boot, moves) {
+            self.compared.applied += self.order.shard(boot, shard, &self.agreement)?;
+        }
+        Ok(())
+    }
+
+    /// A core recovered its log: `durable` is the last record known to be on its disk before, and
+    /// `recovered` the last one found.
+    ///
+    /// # Errors
+    ///
+    /// The rule it breaks.
+    pub fn recovered(&mut self, boot: Boot, durable: Lsn, recovered: Lsn) -> Result<(), Violation> {
+        self.compared.recoveries += 1;
+        recovery::recovered(boot, durable, recovered)
+    }
+
+    /// A node lost its disks: what it held no longer binds it.
+    pub fn wiped(&mut self, node: u8) {
+        self.promises.forget(node);
+        self.reveal.forget(node);
+    }
+
+    /// The largest queues seen.
+    #[must_use]
+    pub fn bounds(&self) -> &Bounds {
+        &self.bounds
+    }
+}

@@ -1,0 +1,156 @@
+//! What a run reached. A simulator that never gets into the states that matter finds nothing there.
+
+use engine::status::Counters;
+
+/// Counts things that happened.
+macro_rules! coverage {
+    ($($(#[$meta:meta])* $name:ident,)*) => {
+        /// See the module page. Counts of events, over one run or many.
+        #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+        pub struct Coverage {
+            $($(#[$meta])* pub $name: u64,)*
+        }
+
+        impl Coverage {
+            /// The sum of two.
+            #[must_use]
+            pub fn plus(&self, other: &Self) -> Self {
+                Self { $($name: self.$name + other.$name,)* }
+            }
+
+            /// Every count with its name.
+            #[must_use]
+            pub fn named(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($name), self.$name),)*]
+            }
+        }
+    };
+}
+
+coverage! {
+    /// Nodes killed.
+    crashes,
+    /// Of these, in the middle of what they sent.
+    crashes_between_outputs,
+    /// Writes of which some blocks survived a crash.
+    torn_writes,
+    /// Writes of which nothing survived.
+    lost_writes,
+    /// Writes that survived a crash whole, unreported.
+    unreported_writes,
+    /// Starts that found a torn tail.
+    torn_tails,
+    /// Starts refused for damage.
+    damaged_starts,
+    /// Segments opened.
+    segments,
+    /// Of these, in files that held old frames.
+    recycled_segments,
+    /// Log reads.
+    reads,
+    /// Log reads that failed.
+    read_errors,
+    /// Log writes that failed, and ended their node.
+    write_errors,
+    /// Bits flipped at rest.
+    rotten_bits,
+    /// Blocks written to the wrong place.
+    misdirected_writes,
+    /// Disks that filled up.
+    full_disks,
+    /// Nodes that lost their disks.
+    wipes,
+    /// Nodes frozen.
+    freezes,
+    /// Clocks that jumped.
+    clock_jumps,
+    /// Connections made.
+    handshakes,
+    /// Connections refused.
+    refused_handshakes,
+    /// Connections broken.
+    broken_links,
+    /// Links cut in one direction.
+    one_way_cuts,
+    /// Nodes cut off from all others.
+    partitions,
+    /// Frames lost.
+    lost_frames,
+    /// Frames repeated.
+    duplicated_frames,
+    /// Frames damaged on the way.
+    corrupted_frames,
+    /// Frames refused by their receiver.
+    refused_frames,
+    /// Messages dropped for want of room.
+    dropped_messages,
+    /// Entries proposed in one round trip.
+    pre_authorised,
+    /// Prepares.
+    prepares,
+    /// Rounds lost to a higher ballot.
+    duels,
+    /// Values that lost their entry.
+    lost_values,
+    /// Values of others brought to an end.
+    rescues,
+    /// Entries finished with nothing.
+    no_ops,
+    /// Reads answered by a check.
+    read_checks,
+    /// Read checks that found the entry started, or the peer ahead.
+    read_checks_failed,
+    /// Commands handed to the replica that proposes.
+    forwarded,
+    /// Messages repeated after silence.
+    retries,
+    /// Values left out for a replica that did not hold them.
+    values_unresolved,
+    /// Messages for entries far ahead.
+    messages_ahead,
+    /// Entries learned by catch-up.
+    catch_up_entries,
+    /// Whole entities taken from a peer.
+    images_installed,
+    /// Whole entities logged.
+    images_logged,
+    /// Entities loaded from the log.
+    loads,
+    /// Entities evicted.
+    evictions,
+    /// Of these, with an entry that was open.
+    open_evictions,
+    /// Requests recognised as applied before.
+    duplicates,
+    /// Commands answered `UNKNOWN`.
+    unknown,
+    /// Entities a sweep found behind.
+    swept_behind,
+}
+
+impl Coverage {
+    /// Adds what the shards counted.
+    pub fn add_counters(&mut self, counters: &Counters) {
+        self.pre_authorised += counters.pre_authorised;
+        self.prepares += counters.prepares;
+        self.duels += counters.lost_rounds;
+        self.lost_values += counters.lost_values;
+        self.rescues += counters.rescues;
+        self.no_ops += counters.no_ops;
+        self.read_checks += counters.reads;
+        self.read_checks_failed += counters.read_checks_failed;
+        self.forwarded += counters.forwarded;
+        self.retries += counters.retries;
+        self.values_unresolved += counters.values_unresolved;
+        self.messages_ahead += counters.messages_ahead;
+        self.catch_up_entries += counters.catch_up_entries;
+        self.images_installed += counters.images_installed;
+        self.images_logged += counters.images_logged;
+        self.loads += counters.loads;
+        self.evictions += counters.evictions;
+        self.open_evictions += counters.open_evictions;
+        self.duplicates += counters.duplicates;
+        self.unknown += counters.unknown;
+        self.swept_behind += counters.swept_behind;
+    }
+}

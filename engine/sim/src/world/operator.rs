@@ -1,0 +1,272 @@
+//! What is done to a world from outside: starts, crashes, freezes, damage, and messages held back.
+
+use engine::config::ShardConfig;
+use engine::shard::LogSpace;
+use net::peer::message::PeerMessage;
+use plog::recovery::Recovered;
+use plog::vocabulary::{AcceptorId, BootEpoch};
+
+use crate::checkers::Boot;
+use crate::faults::Faults;
+use crate::trace::What;
+use crate::world::node::{Start, recover};
+use crate::world::{CoreId, World};
+
+impl World {
+    /// Changes what goes wrong by itself from now on.
+    pub fn set_faults(&mut self, faults: Faults) {
+        self.config.faults = faults;
+    }
+
+    /// Starts a node from its disks, as the daemon does. A node whose log is damaged stays down.
+    ///
+    /// # Panics
+    ///
+    /// When it runs already.
+    pub fn start(&mut self, node: u8) {
+        assert!(!self.is_up(node), "started when it is down");
+        let index = usize::from(node);
+        self.nodes[index].epoch += 1;
+        self.nodes[index].dies_after = None;
+        let epoch = self.nodes[index].epoch;
+        self.trace.note(self.now, What::Start { node, epoch });
+        let replicas = self.node_count();
+        let core_count = self.nodes[index].core_count();
+        let mut shards = Vec::new();
+        for id in self.core_ids(node) {
+            let mut config = ShardConfig::new(AcceptorId(node), replicas, BootEpoch(epoch));
+            (config.core, config.core_count) = (id.core, core_count);
+            config.seed ^= self.config.seed;
+            (self.config.configure)(&mut config);
+            let log_config = self.nodes[index].log_config(id, self.config.segment_size);
+            let core = self.core(id);
+            let durable = core.durable;
+            match recover(config, log_config, &core.disk, durable) {
+                Start::Recovered(recovered) => {
+                    let outcome = recovered.outcome;
+                    let last = outcome.tail().map_or(plog::vocabulary::Lsn::ZERO, |t| t.last_lsn);
+                    self.coverage.torn_tails +=
+                        u64::from(matches!(outcome, Recovered::TornTail { .. }));
+                    let boot = Boot { node, core: id.core, epoch };
+                    let looked = self.checker.recovered(boot, durable, last);
+                    self.note(looked);
+                    for record in &recovered.unreported {
+                        let seen = self.checker.durable(node, record);
+                        self.note(seen);
+                    }
+                    let core = self.core(id);
+                    core.durable = core.durable.max(last);
+                    shards.push(recovered.shard);
+                }
+                Start::Damaged => {
+                    assert!(
+                        self.may_be_damaged.contains(&node),
+                        "a crash never damages a log: node {node}"
+                    );
+                    self.coverage.damaged_starts += 1;
+                    self.nodes[index].is_damaged = true;
+                    return;
+                }
+            }
+        }
+        let is_full = self.full.contains(&node);
+        for (core, mut shard) in self.nodes[index].cores.iter_mut().zip(shards) {
+            if is_full {
+                shard.set_log_space(LogSpace::Full);
+            }
+            core.shard = Some(shard);
+            core.write = None;
+            core.tick_at = None;
+        }
+        self.connect(node);
+        for id in self.core_ids(node) {
+            self.pump(id);
+        }
+    }
+
+    /// Whether a node cannot be started, for damage.
+    #[must_use]
+    pub fn is_damaged(&self, node: u8) -> bool {
+        self.nodes[usize::from(node)].is_damaged
+    }
+
+    /// Kills a node: what its disks were writing is torn at random.
+    ///
+    /// # Panics
+    ///
+    /// When it is down already.
+    pub fn crash(&mut self, node: u8) {
+        assert!(self.is_up(node), "crashed when it is up");
+        self.coverage.crashes += 1;
+        self.trace.note(self.now, What::Crash { node });
+        for id in self.core_ids(node) {
+            // All, none, or any subset of the blocks under way survive.
+            let survival = [0, 500_000, 1_000_000][self.chances.tear.index(3)];
+            let counters = self.core(id).shard.take().map(|shard| shard.status().counters);
+            self.counters = self.counters.plus(&counters.unwrap_or_default());
+            let Some(write) = self.core(id).write.take() else { continue };
+            let tear = &mut self.chances.tear;
+            let blocks = write.buffer.len() / plog::block::BLOCK_SIZE;
+            let survives: Vec<bool> = (0..blocks).map(|_| tear.happens(survival)).collect();
+            let whole = survives.iter().all(|survives| *survives);
+            let none = !survives.iter().any(|survives| *survives);
+            self.coverage.torn_writes += u64::from(!whole && !none);
+            self.coverage.lost_writes += u64::from(none);
+            self.coverage.unreported_writes += u64::from(whole);
+            let core = self.core(id);
+            core.disk.write_some(write.segment, write.offset, &write.buffer, |b| survives[b]);
+        }
+        self.nodes[usize::from(node)].frozen_until = 0;
+        self.disconnect(node);
+    }
+
+    /// Lets a node crash in the middle of what it sends: after so many more messages and replies.
+    pub fn crash_after_outputs(&mut self, node: u8, outputs: u32) {
+        self.nodes[usize::from(node)].dies_after = Some(outputs);
+    }
+
+    /// Stops a node's threads for a while; what happens meanwhile waits.
+    pub fn freeze(&mut self, node: u8, duration_us: u64) {
+        let state = &mut self.nodes[usize::from(node)];
+        state.frozen_until = state.frozen_until.max(self.now + duration_us);
+        self.coverage.freezes += 1;
+        self.trace.note(self.now, What::Freeze { node, duration_us });
+    }
+
+    /// Lets all frozen nodes go on.
+    pub fn thaw(&mut self) {
+        for node in &mut self.nodes {
+            node.frozen_until = 0;
+        }
+    }
+
+    /// Lets a node's clock jump forward.
+    pub fn jump_clock(&mut self, node: u8, microseconds: u64) {
+        self.nodes[usize::from(node)].clock.jump(microseconds);
+        self.coverage.clock_jumps += 1;
+        // Its timers are due sooner.
+        for id in self.core_ids(node) {
+            self.core(id).tick_at = None;
+            self.pump(id);
+        }
+    }
+
+    /// The node's disks may lose what they hold: damage and failed reads are allowed there.
+    pub fn may_be_damaged(&mut self, node: u8) {
+        if !self.may_be_damaged.contains(&node) {
+            self.may_be_damaged.push(node);
+        }
+    }
+
+    /// Flips a bit at rest on one of a node's disks. Whether there was anything to damage.
+    ///
+    /// # Panics
+    ///
+    /// When the node's disks must not be damaged.
+    pub fn rot(&mut self, node: u8) -> bool {
+        assert!(self.may_be_damaged.contains(&node), "said beforehand");
+        let ids = self.core_ids(node);
+        let id = ids[self.chances.errors.index(ids.len())];
+        let written = self.core(id).disk.written_bytes();
+        if written == 0 {
+            return false;
+        }
+        let place = self.chances.errors.index(written);
+        let bit = u32::try_from(self.chances.errors.below(8)).expect("below 8");
+        let hit = self.core(id).disk.rot(place, bit).is_some();
+        self.coverage.rotten_bits += u64::from(hit);
+        self.trace.note(self.now, What::Damage { node });
+        hit
+    }
+
+    /// Writes one block of a node's disk over another. Whether anything changed.
+    ///
+    /// # Panics
+    ///
+    /// When the node's disks must not be damaged.
+    pub fn misdirect(&mut self, node: u8) -> bool {
+        assert!(self.may_be_damaged.contains(&node), "said beforehand");
+        let ids = self.core_ids(node);
+        let id = ids[self.chances.errors.index(ids.len())];
+        let written = self.core(id).disk.written_bytes();
+        if written == 0 {
+            return false;
+        }
+        let from = self.chances.errors.index(written);
+        let to = self.chances.errors.index(written);
+        let hit = self.core(id).disk.misdirect(from, to).is_some();
+        self.coverage.misdirected_writes += u64::from(hit);
+        self.trace.note(self.now, What::Damage { node });
+        hit
+    }
+
+    /// Takes a node that is down its disks away: it comes back as an empty one.
+    ///
+    /// # Panics
+    ///
+    /// When it runs.
+    pub fn wipe(&mut self, node: u8) {
+        assert!(!self.is_up(node), "wiped when it is down");
+        let fresh = 1 + u128::from(self.chances.errors.draw());
+        self.nodes[usize::from(node)].wipe(fresh);
+        self.nodes[usize::from(node)].is_damaged = false;
+        self.checker.wiped(node);
+        self.coverage.wipes += 1;
+        self.trace.note(self.now, What::Wipe { node });
+    }
+
+    /// A node's disks have no room for further segments, or have some again.
+    pub fn set_disk_full(&mut self, node: u8, is_full: bool) {
+        self.full.retain(|full| *full != node);
+        if is_full {
+            self.full.push(node);
+            self.coverage.full_disks += 1;
+        }
+        let space = if is_full { LogSpace::Full } else { LogSpace::Available };
+        for id in self.core_ids(node) {
+            if let Some(shard) = self.core(id).shard.as_mut() {
+                shard.set_log_space(space);
+            }
+            self.pump(id);
+        }
+    }
+
+    /// Messages for which `hold` says so are kept back until [`World::release_held`].
+    pub fn hold(&mut self, hold: fn(CoreId, CoreId, &PeerMessage) -> bool) {
+        self.hold = Some(hold);
+    }
+
+    /// Delivers the messages kept back, and keeps back no more.
+    pub fn release_held(&mut self) -> usize {
+        self.hold = None;
+        let held = std::mem::take(&mut self.held);
+        let count = held.len();
+        for (from, to, message) in held {
+            self.send(from, to, message);
+        }
+        count
+    }
+
+    /// Delivers those of the messages kept back that match, in order; the others stay.
+    pub fn release_matching(&mut self, matches: fn(CoreId, CoreId, &PeerMessage) -> bool) -> usize {
+        let held = std::mem::take(&mut self.held);
+        let hold = self.hold.take();
+        let mut count = 0;
+        for (from, to, message) in held {
+            if matches(from, to, &message) {
+                self.send(from, to, message);
+                count += 1;
+            } else {
+                self.held.push((from, to, message));
+            }
+        }
+        self.hold = hold;
+        count
+    }
+
+    /// How many messages are kept back.
+    #[must_use]
+    pub fn held_count(&self) -> usize {
+        self.held.len()
+    }
+}
