@@ -2,10 +2,12 @@
 
 use std::net::TcpStream;
 
-use net::peer::frame::FrameEncoder;
+use net::peer::frame::{FrameEncodeError, FrameEncoder};
 use net::peer::handshake::HandshakeDialler;
 use net::peer::message::PeerMessage;
 
+use crate::node::log_line;
+use crate::reactor::metrics::Counters;
 use crate::reactor::peers::address_lookup::AddressLookup;
 use crate::reactor::peers::back_off::BackOff;
 use crate::reactor::ring::OperationKey;
@@ -101,6 +103,28 @@ impl Outbound {
     #[must_use]
     pub fn unsent_bytes(&self) -> usize {
         self.output.len() + self.sending
+    }
+
+    /// Puts the messages of the turn into frames. One that no frame can hold is dropped.
+    pub(super) fn encode_messages(&mut self, counters: &mut Counters) {
+        let mut messages = std::mem::take(&mut self.messages);
+        while !messages.is_empty() {
+            match self.encoder.encode(&messages, &mut self.output) {
+                Ok(frames) => {
+                    counters.peer_frames_out += frames;
+                    counters.peer_messages_out +=
+                        u64::try_from(messages.len()).expect("a count fits 64 bits");
+                    messages.clear();
+                }
+                Err(error) => {
+                    counters.peer_dropped += 1;
+                    log_line::error("a message to a peer was dropped", &[("error", &error)]);
+                    let FrameEncodeError::MessageTooLarge { index, .. } = error;
+                    messages.remove(index);
+                }
+            }
+        }
+        self.messages = messages;
     }
 
     /// Takes the output to send it, and leaves an empty one.

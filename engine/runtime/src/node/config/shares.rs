@@ -1,0 +1,67 @@
+//! What one core gets of what the node is configured with.
+//!
+//! Bounds of memory and connections are the node's and are shared out evenly among its cores; times
+//! and sizes of single things hold for each core as they are.
+
+use engine::config::ShardConfig;
+use plog::vocabulary::{AcceptorId, BootEpoch};
+
+use crate::core_setup::Limits;
+use crate::node::config::Config;
+
+impl Config {
+    /// `value` of the node shared out to one of `cores`, at least 1.
+    fn share(value: u64, cores: u16) -> usize {
+        let share = value.div_ceil(u64::from(cores.max(1)));
+        usize::try_from(share).unwrap_or(usize::MAX).max(1)
+    }
+
+    /// The configuration of one shard out of `cores`.
+    #[must_use]
+    pub fn shard_config(&self, core: u16, cores: u16, epoch: BootEpoch) -> ShardConfig {
+        let consensus = &self.consensus;
+        let base = ShardConfig::new(AcceptorId(self.node_id), self.replicas(), epoch);
+        let size = |bytes: u32| usize::try_from(bytes).expect("this machine has 64-bit addresses");
+        ShardConfig {
+            seed: base.seed ^ u64::from(core) << 48,
+            duel_lease_us: u64::from(consensus.duel_lease_ms) * 1000,
+            request_timeout_us: u64::from(consensus.request_timeout_ms) * 1000,
+            retry_us: u64::from(consensus.retry_ms) * 1000,
+            back_off_us: u64::from(consensus.back_off_us),
+            lost_rounds_max: consensus.lost_rounds_max,
+            batch_commands_max: size(consensus.batch_commands_max),
+            batch_bytes_max: size(consensus.batch_max_bytes),
+            waiting_commands_max: Self::share(self.memory.waiting_commands_max, cores),
+            max_embedded_value: size(consensus.max_embedded_value_bytes),
+            entities_in_memory_max: Self::share(self.memory.entities_in_memory_max, cores),
+            state_bytes_max: Self::share(self.memory.state_max_bytes, cores),
+            entities_max: Self::share(self.memory.entities_max, cores),
+            parked_messages_max: Self::share(self.memory.parked_messages_max, cores),
+            request_ids_max: size(self.memory.request_ids_max),
+            image_every_entries: u64::from(consensus.image_every_entries),
+            lazy_flush_us: u64::from(self.log.lazy_flush_ms) * 1000,
+            catch_up_bytes_max: size(consensus.catch_up_max_bytes),
+            sweep_every_us: u64::from(consensus.sweep_every_ms) * 1000,
+            ..base
+        }
+    }
+
+    /// The limits of one core out of `cores`.
+    #[must_use]
+    pub fn core_limits(&self, cores: u16) -> Limits {
+        let limits = &self.limits;
+        let size = |bytes: u32| usize::try_from(bytes).expect("this machine has 64-bit addresses");
+        Limits {
+            connections_max: Self::share(u64::from(limits.connections_max), cores),
+            pipeline_max: size(limits.pipeline_max),
+            output_buffer_max: size(limits.output_buffer_max_bytes),
+            peer_send_buffer_max: size(limits.peer_send_buffer_max_bytes),
+            idle_timeout_ms: u64::from(limits.idle_timeout_s) * 1000,
+            handshake_timeout_ms: u64::from(limits.handshake_timeout_ms),
+            bulk_size_max: size(limits.value_size_max_bytes),
+            arguments_max: size(limits.arguments_max),
+            request_size_max: size(limits.request_size_max_bytes),
+            frame_size_max: size(limits.peer_frame_size_max_bytes),
+        }
+    }
+}

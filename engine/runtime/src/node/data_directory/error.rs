@@ -1,0 +1,147 @@
+//! Why a directory is not used, in sentences that name the directory and the remedy.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::node::two_copies::CopyError;
+
+/// Why a directory is not used. Nothing was changed in it.
+#[derive(Debug, thiserror::Error)]
+pub enum DataDirectoryError {
+    /// The operating system refuses.
+    #[error("data directory {}: {action}: {error}; {remedy}", path.display())]
+    Io {
+        /// File or directory.
+        path: PathBuf,
+        /// What was tried.
+        action: &'static str,
+        /// Its reason.
+        error: io::Error,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// It is a file.
+    #[error(
+        "data directory {} is not a directory; set data_directory to a directory or to a name \
+         that does not exist yet",
+        path.display()
+    )]
+    NotADirectory {
+        /// What was named.
+        path: PathBuf,
+    },
+    /// Another process runs on it.
+    #[error(
+        "data directory {} is in use by {holder}; stop that process, or set data_directory to \
+         another directory",
+        path.display()
+    )]
+    Locked {
+        /// The directory.
+        path: PathBuf,
+        /// `process 4711`, or what is known.
+        holder: String,
+    },
+    /// It holds something that is not ours.
+    #[error(
+        "data directory {} holds `{found}` and is no Certus directory; set data_directory to an \
+         empty directory or to a name that does not exist yet",
+        path.display()
+    )]
+    NotCertus {
+        /// The directory.
+        path: PathBuf,
+        /// A file in it.
+        found: String,
+    },
+    /// Its identity or boot epoch is gone although its log is not.
+    #[error(
+        "data directory {} has {present} but no {missing}: starting without it could break \
+         promises this node has made; put back both {missing} files if they were moved, never older \
+         copies; else leave the node down: the others serve on, and this version cannot rebuild it",
+        path.display()
+    )]
+    FileMissing {
+        /// The directory.
+        path: PathBuf,
+        /// The fact that is gone.
+        missing: &'static str,
+        /// What shows that it has been there.
+        present: String,
+    },
+    /// Both copies of a fact are unusable.
+    #[error(
+        "data directory {}: {file} {first} and {file}.copy {second}; put one of them back if it \
+         was moved, never an older copy; else leave the node down: the others serve on, and this \
+         version cannot rebuild it",
+        path.display()
+    )]
+    Damaged {
+        /// The directory.
+        path: PathBuf,
+        /// The fact.
+        file: &'static str,
+        /// What is wrong with the first copy.
+        first: String,
+        /// What is wrong with the second.
+        second: String,
+    },
+    /// Written by a later version.
+    #[error(
+        "data directory {}: {file} {error}; start the version of Certus that wrote it",
+        path.display()
+    )]
+    Newer {
+        /// The directory.
+        path: PathBuf,
+        /// The fact.
+        file: &'static str,
+        /// Which versions.
+        error: CopyError,
+    },
+    /// It is somebody else's, or of another shape.
+    #[error(
+        "data directory {} belongs to {what} {found}, but the configuration says `{key}` is \
+         {expected}; {remedy}",
+        path.display()
+    )]
+    Foreign {
+        /// The directory.
+        path: PathBuf,
+        /// Which part of the identity.
+        what: &'static str,
+        /// What the directory says.
+        found: String,
+        /// The configuration key.
+        key: &'static str,
+        /// What the configuration says.
+        expected: String,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// No further start can be counted.
+    #[error("data directory {}: boot epoch {epoch} is the last there is", path.display())]
+    EpochsRunOut {
+        /// The directory.
+        path: PathBuf,
+        /// The epoch.
+        epoch: u32,
+    },
+}
+
+pub(super) type Result<T> = std::result::Result<T, DataDirectoryError>;
+
+/// What to do when it is refused.
+pub(super) const PERMISSIONS: &str = "make it readable and writable for the user that runs certusd";
+/// What to do when writing fails.
+pub(super) const SPACE: &str = "free space, or check that the disk is writable and healthy";
+
+/// Makes an error of the operating system one of this directory.
+pub(super) fn failed(
+    path: &Path,
+    action: &'static str,
+    remedy: &'static str,
+) -> impl FnOnce(io::Error) -> DataDirectoryError {
+    let path = path.to_owned();
+    move |error| DataDirectoryError::Io { path, action, error, remedy }
+}

@@ -1,0 +1,110 @@
+//! The data directory: whose it is, that nobody else uses it, and how often the node started.
+//!
+//! A node that starts on the wrong directory forgets its promises or speaks with another's voice;
+//! both can choose two values for one entry. So the directory says whose it is, and everything
+//! that does not fit is refused with nothing changed: another node's or cluster's directory, one
+//! of another number of cores or replicas, one from a newer version, one that is something else
+//! altogether, one whose identity is gone while its log is not. Only an empty directory becomes a
+//! new node.
+//!
+//! ```text
+//! DIR/LOCK              held with flock while a process runs; holds its process id
+//! DIR/identity[.copy]   cluster, node, incarnation, cores, replicas; written once
+//! DIR/boot[.copy]       boot epoch; made durable at each start before anything speaks
+//! DIR/peers/node-N[.copy]   incarnation of peer N, as first met
+//! DIR/core-N/           log of core N: segments and spares
+//! ```
+//!
+//! At the first start `boot` is written before `identity`: an identity without a boot epoch is
+//! therefore never what a crash leaves, and can be refused.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use crate::node::data_directory::boot_epoch::{BOOT, encode_boot};
+use crate::node::data_directory::contents::{PEERS, core_directory};
+use crate::node::data_directory::error::Result;
+use crate::node::data_directory::facts::write_fact;
+
+pub use crate::node::data_directory::error::DataDirectoryError;
+pub use crate::node::data_directory::identity::{
+    DirectoryIdentity, ExpectedIdentity, random_incarnation,
+};
+pub use crate::node::data_directory::locked_directory::LockedDirectory;
+
+mod boot_epoch;
+mod contents;
+mod error;
+mod facts;
+mod identity;
+mod lock;
+mod locked_directory;
+#[cfg(test)]
+mod tests;
+
+/// This node's directory, locked and checked.
+#[derive(Debug)]
+pub struct DataDirectory {
+    path: PathBuf,
+    identity: DirectoryIdentity,
+    last_epoch: u32,
+    is_new: bool,
+    _lock: File,
+}
+
+impl DataDirectory {
+    /// The directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whose it is.
+    #[must_use]
+    pub fn identity(&self) -> &DirectoryIdentity {
+        &self.identity
+    }
+
+    /// Whether this start made it.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        self.is_new
+    }
+
+    /// Where what is remembered of peers stands.
+    #[must_use]
+    pub fn peers(&self) -> PathBuf {
+        self.path.join(PEERS)
+    }
+
+    /// Where the log of `core` stands.
+    #[must_use]
+    pub fn core(&self, core: u16) -> PathBuf {
+        core_directory(&self.path, core)
+    }
+
+    /// The epoch that [`DataDirectory::begin_boot`] will make durable.
+    ///
+    /// # Errors
+    ///
+    /// When there is none left.
+    pub fn next_epoch(&self) -> Result<u32> {
+        self.last_epoch.checked_add(1).ok_or_else(|| DataDirectoryError::EpochsRunOut {
+            path: self.path.clone(),
+            epoch: self.last_epoch,
+        })
+    }
+
+    /// Counts this start: the epoch it returns is durable, above all earlier ones, and at least 1.
+    /// Nothing may speak in the node's name before.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be made durable.
+    pub fn begin_boot(&mut self) -> Result<u32> {
+        let epoch = self.next_epoch()?;
+        write_fact(&self.path, &BOOT, &encode_boot(epoch, self.identity.incarnation))?;
+        self.last_epoch = epoch;
+        Ok(epoch)
+    }
+}

@@ -1,0 +1,216 @@
+//! Directories at starts and after crashes: what is refused is left as it was.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::node::data_directory::boot_epoch::BOOT;
+use crate::node::data_directory::error::Result;
+use crate::node::data_directory::identity::IDENTITY;
+use crate::node::data_directory::{
+    DataDirectory, DataDirectoryError, ExpectedIdentity, LockedDirectory,
+};
+use crate::node::test_directory::TestDirectory;
+use crate::node::two_copies::{self, FactKind};
+
+const EXPECTED: ExpectedIdentity = ExpectedIdentity {
+    cluster_id: 7,
+    node_id: 1,
+    replicas: 3,
+    core_count: Some(2),
+    default_core_count: 8,
+};
+
+fn open(path: &Path, expected: &ExpectedIdentity) -> Result<DataDirectory> {
+    LockedDirectory::take(path)?.open(expected, || Ok(0xABCD))
+}
+
+/// A directory that was started twice.
+fn started() -> (TestDirectory, PathBuf) {
+    let directory = TestDirectory::new();
+    let path = directory.path().join("data");
+    for epoch in 1..=2 {
+        assert_eq!(open(&path, &EXPECTED).unwrap().begin_boot().unwrap(), epoch);
+    }
+    (directory, path)
+}
+
+/// Everything in the directory but the lock file, which holds a process id.
+fn content(path: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    for entry in std::fs::read_dir(path).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(content(&path));
+            files.insert(path, Vec::new());
+        } else if !path.ends_with("LOCK") {
+            files.insert(path.clone(), std::fs::read(&path).unwrap());
+        }
+    }
+    files
+}
+
+/// Opens a directory that must be refused and left as it is.
+fn refused(path: &Path, expected: &ExpectedIdentity) -> DataDirectoryError {
+    let before = content(path);
+    let error = open(path, expected).unwrap_err();
+    assert_eq!(content(path), before, "a refused directory is left as it was");
+    assert!(!error.to_string().contains('\n'));
+    error
+}
+
+fn flip(path: &Path) {
+    let mut bytes = std::fs::read(path).unwrap();
+    bytes[17] ^= 1;
+    std::fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn an_empty_directory_becomes_a_node_and_each_start_is_counted() {
+    let (_directory, path) = started();
+    let mut data = open(&path, &EXPECTED).unwrap();
+    assert!(!data.is_new());
+    assert_eq!(data.identity().incarnation, 0xABCD, "made once, then read");
+    assert_eq!(data.begin_boot().unwrap(), 3);
+    assert_eq!(data.begin_boot().unwrap(), 4);
+    assert!(data.core(1).is_dir() && data.peers().is_dir());
+}
+
+#[test]
+fn without_a_number_of_cores_the_directorys_is_taken() {
+    let (_directory, path) = started();
+    let any = ExpectedIdentity { core_count: None, ..EXPECTED };
+    assert_eq!(open(&path, &any).unwrap().identity().core_count, 2);
+    let new = TestDirectory::new();
+    assert_eq!(open(new.path(), &any).unwrap().identity().core_count, 8);
+}
+
+#[test]
+fn a_directory_of_another_shape_is_refused_with_what_differs() {
+    let (_directory, path) = started();
+    let cases = [
+        (ExpectedIdentity { cluster_id: 8, ..EXPECTED }, "cluster 0x7", "`cluster_id` is 0x8"),
+        (ExpectedIdentity { node_id: 2, ..EXPECTED }, "node 1", "`node_id` is 2"),
+        (ExpectedIdentity { replicas: 5, ..EXPECTED }, "of 3 nodes", "`node` is 5"),
+        (ExpectedIdentity { core_count: Some(4), ..EXPECTED }, "2 cores", "`cores` is 4"),
+    ];
+    for (expected, found, wanted) in cases {
+        let message = refused(&path, &expected).to_string();
+        assert!(message.contains(found) && message.contains(wanted), "{message}");
+    }
+}
+
+#[test]
+fn a_second_process_is_told_who_holds_the_directory() {
+    let (_directory, path) = started();
+    let _held = open(&path, &EXPECTED).unwrap();
+    let error = LockedDirectory::take(&path).unwrap_err();
+    assert!(matches!(error, DataDirectoryError::Locked { .. }));
+    assert!(error.to_string().contains(&format!("process {}", std::process::id())), "{error}");
+}
+
+#[test]
+fn what_is_no_certus_directory_is_not_touched() {
+    let directory = TestDirectory::new();
+    std::fs::write(directory.path().join("letters.txt"), b"dear").unwrap();
+    let error = refused(directory.path(), &EXPECTED);
+    assert!(error.to_string().contains("`letters.txt`"), "{error}");
+    assert!(!directory.path().join("LOCK").exists());
+    let file = directory.path().join("letters.txt");
+    let error = LockedDirectory::take(&file).unwrap_err();
+    assert!(matches!(error, DataDirectoryError::NotADirectory { .. }));
+}
+
+#[test]
+fn one_flipped_byte_is_repaired_from_the_other_copy() {
+    for name in ["identity", "identity.copy", "boot", "boot.copy"] {
+        let (_directory, path) = started();
+        let before = std::fs::read(path.join(name)).unwrap();
+        flip(&path.join(name));
+        let mut data = open(&path, &EXPECTED).unwrap();
+        assert_eq!(data.begin_boot().unwrap(), 3, "{name}");
+        drop(data);
+        let after = std::fs::read(path.join(name)).unwrap();
+        if name.starts_with("identity") {
+            assert_eq!(after, before, "{name}");
+        }
+        assert_eq!(open(&path, &EXPECTED).unwrap().begin_boot().unwrap(), 4, "{name}");
+    }
+}
+
+#[test]
+fn two_damaged_copies_are_refused() {
+    for name in ["identity", "boot"] {
+        let (_directory, path) = started();
+        flip(&path.join(name));
+        flip(&path.join(format!("{name}.copy")));
+        let error = refused(&path, &EXPECTED);
+        assert!(matches!(error, DataDirectoryError::Damaged { .. }), "{error}");
+        assert!(error.to_string().contains(name));
+    }
+}
+
+#[test]
+fn a_boot_epoch_that_is_gone_is_never_guessed() {
+    let (_directory, path) = started();
+    std::fs::remove_file(path.join("boot")).unwrap();
+    assert!(open(&path, &EXPECTED).is_ok(), "one copy is enough");
+    std::fs::remove_file(path.join("boot.copy")).unwrap();
+    let error = refused(&path, &EXPECTED);
+    assert!(matches!(error, DataDirectoryError::FileMissing { missing: "boot", .. }), "{error}");
+}
+
+#[test]
+fn a_log_without_an_identity_does_not_start_as_a_new_node() {
+    let (_directory, path) = started();
+    std::fs::write(path.join("core-1").join("0000000000000001.plog"), b"x").unwrap();
+    std::fs::remove_file(path.join("identity")).unwrap();
+    std::fs::remove_file(path.join("identity.copy")).unwrap();
+    let error = refused(&path, &EXPECTED);
+    assert!(error.to_string().contains("0000000000000001.plog"), "{error}");
+}
+
+#[test]
+fn a_crash_while_a_directory_is_made_leaves_one_that_is_made_anew() {
+    let (_directory, path) = started();
+    // What is written before the identity, and nothing after it.
+    std::fs::remove_file(path.join("identity")).unwrap();
+    std::fs::remove_file(path.join("identity.copy")).unwrap();
+    std::fs::write(path.join("identity.new"), b"half").unwrap();
+    let mut data = open(&path, &EXPECTED).unwrap();
+    assert!(data.is_new());
+    assert_eq!(data.begin_boot().unwrap(), 1);
+}
+
+#[test]
+fn a_crash_between_the_two_boot_files_never_takes_an_epoch_back() {
+    let (_directory, path) = started();
+    let older = std::fs::read(path.join("boot.copy")).unwrap();
+    assert_eq!(open(&path, &EXPECTED).unwrap().begin_boot().unwrap(), 3);
+    std::fs::write(path.join("boot.copy"), &older).unwrap();
+    assert_eq!(open(&path, &EXPECTED).unwrap().begin_boot().unwrap(), 4);
+}
+
+#[test]
+fn files_from_a_newer_version_are_refused_as_such() {
+    for kind in [IDENTITY, BOOT] {
+        let (_directory, path) = started();
+        let newer = FactKind { version: kind.version + 1, ..kind };
+        two_copies::write(&path, &newer, kind.name, b"who knows").unwrap();
+        let error = refused(&path, &EXPECTED);
+        assert!(matches!(error, DataDirectoryError::Newer { .. }), "{error}");
+        assert!(error.to_string().contains("newer Certus"), "{error}");
+    }
+}
+
+#[test]
+fn boot_files_of_another_directory_are_noticed() {
+    let (_directory, path) = started();
+    for name in ["boot", "boot.copy"] {
+        let mut fact = 9_u32.to_le_bytes().to_vec();
+        fact.extend_from_slice(&1_u128.to_le_bytes());
+        two_copies::write(&path, &BOOT, "boot", &fact).unwrap();
+        assert!(path.join(name).exists());
+    }
+    let error = refused(&path, &EXPECTED);
+    assert!(error.to_string().contains("another incarnation"), "{error}");
+}
