@@ -4,7 +4,7 @@ use engine::config::ShardConfig;
 use net::resp::slot::entity_of;
 use net::resp::value::Value;
 use sim::faults::Faults;
-use sim::history::{Operation, check_counters};
+use sim::history::counters::{Operation, check_counters};
 use sim::world::World;
 
 struct Client {

@@ -1,4 +1,7 @@
-//! What clients did and were told.
+//! The judge of counters: for histories of `INCR` and `GET` alone, from the replies alone.
+//!
+//! A counter's value is its version: the order of all operations is known from what they returned,
+//! and only has to agree with real time.
 
 use net::resp::value::Value;
 
