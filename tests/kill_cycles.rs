@@ -29,6 +29,10 @@ use cluster::random::Random;
 use cluster::resp_client::{ClientError, RespClient};
 use cluster::{Cluster, PATIENCE, StopOnDrop, text, wait_until};
 
+/// Kills of one cluster, a multiple of those of a round. The log only grows and every start reads
+/// all of it, so a cluster that is killed a thousand times does little else.
+const CYCLES_PER_CLUSTER: u64 = 120;
+
 const CYCLES: u64 = 120;
 const CYCLES_PER_ROUND: u64 = 6;
 const WRITERS: usize = 4;
@@ -69,10 +73,14 @@ fn killed_nodes_lose_nothing_and_agree_when_they_are_back() {
     println!("{cycles} kills, KILL_SEED={seed}");
     let mut random = Random::new(seed);
     let mut cluster = Cluster::start("kill-cycles");
-    let nodes: Vec<SocketAddr> = cluster.nodes.iter().map(|node| node.client).collect();
     let (mut cycle, mut round) = (0, 0);
     let mut acknowledged = 0;
     while cycle < cycles {
+        if cycle > 0 && cycle % CYCLES_PER_CLUSTER == 0 {
+            drop(cluster);
+            cluster = Cluster::start("kill-cycles");
+        }
+        let nodes: Vec<SocketAddr> = cluster.nodes.iter().map(|node| node.client).collect();
         let stopping = AtomicBool::new(false);
         let done = AtomicU64::new(0);
         let load = Load { round, nodes: &nodes, stopping: &stopping, done: &done };

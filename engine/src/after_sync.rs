@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 
+use plog::planted;
 use plog::vocabulary::Lsn;
 
 /// Items waiting for the log, ordered by the LSN they need and, for equal LSNs, by arrival.
@@ -38,7 +39,8 @@ impl<T> AfterSync<T> {
     /// The next item whose records are durable.
     #[must_use]
     pub fn release(&mut self, durable: Lsn) -> Option<T> {
-        if self.waiting.front()?.0 > durable {
+        let reached = Lsn(durable.0 + u64::from(planted!("gate-off-by-one")));
+        if self.waiting.front()?.0 > reached {
             return None;
         }
         self.waiting.pop_front().map(|(_, item)| item)

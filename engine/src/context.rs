@@ -7,6 +7,7 @@ use net::peer::message::PeerMessage;
 use net::resp::value::{Protocol, Value};
 use plog::log::{Log, Urgency};
 use plog::log_record::LogRecord;
+use plog::planted;
 use plog::vocabulary::{AcceptorId, EntityId, Entry, Lsn, ValueId};
 
 use crate::after_sync::AfterSync;
@@ -102,6 +103,7 @@ pub(crate) struct Context {
 
 impl Context {
     pub(crate) fn new(config: ShardConfig, log: Log) -> Self {
+        let first_of_boot = u64::from(config.epoch.0) << 32;
         Self {
             config,
             now: Time::default(),
@@ -121,8 +123,8 @@ impl Context {
             lazy_deadline: None,
             next_value: 0,
             // An answer to a question of an earlier boot must not pass for one of this boot's.
-            next_check: u64::from(config.epoch.0) << 32,
-            next_forward: u64::from(config.epoch.0) << 32,
+            next_check: if planted!("earlier-boots-answer") { 0 } else { first_of_boot },
+            next_forward: if planted!("earlier-boots-answer") { 0 } else { first_of_boot },
         }
     }
 
@@ -199,7 +201,7 @@ impl Context {
 
     /// A name never given to a value before.
     pub(crate) fn new_value_id(&mut self) -> ValueId {
-        self.next_value += 1;
+        self.next_value += u64::from(!planted!("value-id-reused"));
         ValueId {
             originator: self.config.acceptor,
             epoch: self.config.epoch,

@@ -9,7 +9,7 @@ use crate::vocabulary::{Ballot, ValueId};
 #[must_use]
 pub fn record_line(scanned: &ScannedRecord) -> String {
     let ScannedRecord { lsn, location, record, after_damage } = scanned;
-    let place = format!("{}+{}", location.segment, location.offset);
+    let place = format!("{}+{}", location.segment(), location.offset);
     let head = format!("{:>12} {place} {:>6}", lsn.0, location.length);
     let whose = format!("entity {:016x} entry {}", record.entity().0, record.entry().0);
     let what = match record {

@@ -29,10 +29,10 @@ use crate::summary::RecordSummary;
 use crate::vocabulary::{AcceptorId, Ballot, BootEpoch, EntityId, Entry, ValueId};
 
 const SUB_TABLES: usize = 256;
-const ABSENT: Location = Location { segment: SegmentId(0), offset: 0, length: 0 };
+const ABSENT: Location = Location::new(SegmentId(0), 0, 0, 0);
 const NO_VALUE_ID: ValueId = ValueId { originator: AcceptorId(0), epoch: BootEpoch(0), counter: 0 };
 
-/// What is known of one entry without reading anything. 88 bytes; there is one for every entry that
+/// What is known of one entry without reading anything. 96 bytes; there is one for every entry that
 /// is held, so it is packed by hand.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct IndexedEntry {
@@ -52,7 +52,7 @@ pub struct IndexedEntry {
     chosen: bool,
 }
 
-const _: () = assert!(size_of::<IndexedEntry>() == 88);
+const _: () = assert!(size_of::<IndexedEntry>() == 96);
 
 impl IndexedEntry {
     fn new(entry: Entry) -> Self {
@@ -187,7 +187,7 @@ impl IndexedEntry {
             .into_iter()
             .chain(self.value())
             .chain(others.map(|(_, location)| *location))
-            .map(|location| location.segment)
+            .map(|location| location.segment())
             .min()
     }
 }
@@ -539,7 +539,7 @@ impl Index {
         let known = self.get(entity)?;
         let applied = known.applied();
         let entries = known.entries.iter().filter(|held| held.entry > applied);
-        let image = known.image.map(|(_, location)| location.segment);
+        let image = known.image.map(|(_, location)| location.segment());
         entries.filter_map(IndexedEntry::oldest_segment).chain(image).min()
     }
 

@@ -31,6 +31,7 @@ pub mod location;
 pub mod log;
 pub mod log_config;
 pub mod log_record;
+pub mod plants;
 pub mod recovery;
 pub mod segment;
 pub mod summary;

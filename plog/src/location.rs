@@ -1,25 +1,44 @@
 //! Where a record is on disk, and reading it back.
 
 use crate::block::{BLOCK_SIZE, padded};
-use crate::log_record::{LogRecord, RecordError};
+use crate::log_record::{LogRecord, RecordError, record_checksum};
+use crate::planted;
 use crate::segment::SegmentId;
 
-/// Where one record is: `length` bytes at `offset` of a segment file.
+/// Where one record is, `length` bytes at `offset` of a segment file, and which one it is: a disk
+/// that wrote a block to the wrong place may hold another record of the same entity there, just as
+/// long and whole in itself.
 ///
 /// Ordered like the log: a record appended later has a greater location.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Location {
-    /// The segment file.
-    pub segment: SegmentId,
+    /// The segment's number, upper half first: in halves, an index of millions stays smaller.
+    segment: [u32; 2],
     /// Byte offset of the record's first byte in the file.
     pub offset: u32,
     /// The record's whole length in bytes, a multiple of 8, never 0.
     pub length: u32,
+    /// The record's checksum, which tells it from every other one.
+    pub checksum: u32,
 }
 
-const _: () = assert!(size_of::<Location>() == 16);
+const _: () = assert!(size_of::<Location>() == 20);
 
 impl Location {
+    /// A record of `length` bytes, which end up with `checksum`, at `offset` of `segment`.
+    #[must_use]
+    pub const fn new(segment: SegmentId, offset: u32, length: u32, checksum: u32) -> Self {
+        let [a, b, c, d, e, f, g, h] = segment.0.to_le_bytes();
+        let segment = [u32::from_le_bytes([e, f, g, h]), u32::from_le_bytes([a, b, c, d])];
+        Self { segment, offset, length, checksum }
+    }
+
+    /// The segment file.
+    #[must_use]
+    pub fn segment(&self) -> SegmentId {
+        SegmentId(u64::from(self.segment[0]) << 32 | u64::from(self.segment[1]))
+    }
+
     /// The aligned byte offset and length to read from the segment file to get the record.
     #[must_use]
     pub fn blocks(&self) -> (u64, usize) {
@@ -47,17 +66,29 @@ pub enum ReadBackError {
         needed: usize,
     },
     /// The bytes are not a record.
-    #[error("record at segment {} offset {}: {error}", location.segment, location.offset)]
+    #[error("record at segment {} offset {}: {error}", location.segment(), location.offset)]
     Record {
         /// Where it was read.
         location: Location,
         /// What is wrong with it.
         error: RecordError,
     },
+    /// There is a record of that length, but another one.
+    #[error(
+        "record at segment {} offset {} is another one: its checksum is {found:#010x} instead of \
+         {:#010x}",
+        location.segment(), location.offset, location.checksum
+    )]
+    OtherRecord {
+        /// Where it was read.
+        location: Location,
+        /// The checksum of the record found.
+        found: u32,
+    },
     /// There is a record, but not the one the location is of.
     #[error(
         "record at segment {} offset {} has {found} bytes instead of {}",
-        location.segment, location.offset, location.length
+        location.segment(), location.offset, location.length
     )]
     OtherLength {
         /// Where it was read.
@@ -81,6 +112,10 @@ pub fn read_back(location: Location, blocks: &[u8]) -> Result<LogRecord, ReadBac
         LogRecord::decode(bytes).map_err(|error| ReadBackError::Record { location, error })?;
     if found != length {
         return Err(ReadBackError::OtherLength { location, found });
+    }
+    let found = record_checksum(bytes);
+    if found != location.checksum && !planted!("record-checksum-unchecked") {
+        return Err(ReadBackError::OtherRecord { location, found });
     }
     Ok(record)
 }

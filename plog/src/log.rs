@@ -16,7 +16,8 @@ use crate::frame::{FRAME_HEADER_SIZE, FrameHeader};
 use crate::index::Index;
 use crate::location::Location;
 pub use crate::log_config::LogConfig;
-use crate::log_record::LogRecord;
+use crate::log_record::{LogRecord, record_checksum};
+use crate::planted;
 use crate::recovery::RecoveredTail;
 use crate::segment::{SegmentHeader, SegmentId, SpareId};
 use crate::summary::RecordSummary;
@@ -109,6 +110,7 @@ struct NotedRecord {
     /// From the beginning of the frame.
     offset: u32,
     length: u32,
+    checksum: u32,
 }
 
 /// A frame that is being filled. `end` is the end of its last record in the buffer.
@@ -241,8 +243,10 @@ impl Log {
         let frame = self.pending.back_mut().expect("one was there or was pushed");
         let end = frame.end + length;
         frame.buffer.reserve(end);
-        record.encode_into(&mut frame.buffer.whole_mut()[frame.end..end]);
+        let encoded = &mut frame.buffer.whole_mut()[frame.end..end];
+        record.encode_into(encoded);
         frame.records.push(NotedRecord {
+            checksum: record_checksum(encoded),
             summary: RecordSummary::of(record),
             offset: u32::try_from(frame.end - FRAME_BEGIN).expect("a frame fits a segment"),
             length: u32::try_from(length).expect("a record fits a segment"),
@@ -387,10 +391,13 @@ impl Log {
         self.index.touch(written.records.iter().map(|record| record.summary.entity()));
         for record in &written.records {
             let offset = written.frame_offset + record.offset;
-            let location = Location { segment: written.segment, offset, length: record.length };
+            let location = Location::new(written.segment, offset, record.length, record.checksum);
             self.index.note(&record.summary, location);
         }
         self.durable = written.last_lsn;
+        if planted!("appended-called-durable") {
+            self.durable = self.appended;
+        }
         self.newest_durable = Some(written.segment);
         let count = |value: usize| u64::try_from(value).expect("a count fits 64 bits");
         self.counters.frames += 1;

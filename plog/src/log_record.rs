@@ -16,6 +16,7 @@ use std::rc::Rc;
 
 use crate::entry_record::{EntryRecord, InvalidRecord};
 use crate::little_endian::{Reader, Writer};
+use crate::planted;
 use crate::vocabulary::{AcceptorId, Ballot, BootEpoch, EntityId, Entry, ValueId};
 
 /// Bytes of the part that every kind of record begins with.
@@ -163,6 +164,16 @@ pub enum RecordError {
     Invalid(#[from] InvalidRecord),
 }
 
+/// The checksum that an encoded record carries.
+///
+/// # Panics
+///
+/// When the bytes are shorter than a record's header.
+#[must_use]
+pub fn record_checksum(bytes: &[u8]) -> u32 {
+    u32::from_le_bytes(bytes[4..8].try_into().expect("four bytes"))
+}
+
 impl LogRecord {
     /// The entity the record is of.
     #[must_use]
@@ -298,7 +309,7 @@ impl LogRecord {
         }
         let checked = bytes.get(8..length).ok_or_else(|| short(length))?;
         let computed = crc32fast::hash(checked);
-        if computed != found {
+        if computed != found && !planted!("record-checksum-unchecked") {
             return Err(RecordError::Checksum { found, computed });
         }
         Ok((Self::decode_checked(Reader::new(checked), length_field)?, length))

@@ -16,7 +16,8 @@ use crate::block::{BLOCK_SIZE, is_zero};
 use crate::frame::{FRAME_HEADER_SIZE, FrameError, FrameHeader};
 use crate::identity::{ForeignField, LogIdentity};
 use crate::location::Location;
-use crate::log_record::{LogRecord, RecordError};
+use crate::log_record::{LogRecord, RecordError, record_checksum};
+use crate::planted;
 use crate::segment::{HeaderError, SegmentHeader, SegmentId};
 use crate::summary::RecordSummary;
 use crate::verify::{RecordCounts, SegmentReport, VerifyReport};
@@ -476,7 +477,8 @@ impl Scanner {
         };
         let FrameHeader { frame_length, payload_length, first_lsn, .. } = header;
         let floor = current.header.map_or(Lsn::ZERO, |header| header.first_lsn);
-        if first_lsn <= self.last_lsn || first_lsn < floor {
+        let is_stale = first_lsn <= self.last_lsn || first_lsn < floor;
+        if is_stale && !planted!("stale-frame-taken") {
             let seen = self.last_lsn.max(floor);
             return Ok(FrameFound::bad(FrameError::LsnNotAbove { found: first_lsn, seen }));
         }
@@ -489,6 +491,7 @@ impl Scanner {
         if current.mode == Mode::Frames
             && let Some(expected) = self.chain
             && expected != header.previous_frame
+            && !planted!("stale-frame-taken")
         {
             let found = header.previous_frame;
             return Ok(torn(FrameError::Chain { found, expected }.into()));
@@ -516,11 +519,12 @@ impl Scanner {
         for number in 0..u64::from(header.record_count) {
             let (record, length) = LogRecord::decode(&payload[position..])?;
             let offset = current.position + (FRAME_HEADER_SIZE + position) as u64;
-            let location = Location {
-                segment: current.segment,
-                offset: u32::try_from(offset).expect("a segment is below 4 GiB"),
-                length: u32::try_from(length).expect("a record is below 4 GiB"),
-            };
+            let location = Location::new(
+                current.segment,
+                u32::try_from(offset).expect("a segment is below 4 GiB"),
+                u32::try_from(length).expect("a record is below 4 GiB"),
+                record_checksum(&payload[position..]),
+            );
             let lsn = Lsn(header.first_lsn.0 + number);
             self.decoded.push(ScannedRecord { lsn, location, record, after_damage });
             position += length;
@@ -660,7 +664,7 @@ impl Scanner {
             last_frame_segment: self.last_frame_segment,
             oldest_segment,
         };
-        if !self.damages.is_empty() {
+        if !self.damages.is_empty() && !planted!("damage-taken-for-torn-tail") {
             let first = self.damages.remove(0);
             return Recovered::Damaged {
                 segment: first.segment,

@@ -12,10 +12,18 @@
 //!    find what must never happen.
 
 pub mod checkers;
+pub mod clients;
 pub mod coverage;
 pub mod disk;
 pub mod faults;
+pub mod guard;
 pub mod history;
+pub mod minimise;
+pub mod mixes;
+pub mod plants;
 pub mod random;
+pub mod run;
+pub mod schedule;
 pub mod trace;
+pub mod workload;
 pub mod world;

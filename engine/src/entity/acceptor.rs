@@ -4,7 +4,8 @@ use std::rc::Rc;
 
 use net::peer::message::{CarriedValue, ChosenNotice, EntryMessage, PeerMessage, Request};
 use plog::entry_record::EntryRecord;
-use plog::vocabulary::{AcceptorId, Entry, ValueId};
+use plog::planted;
+use plog::vocabulary::{AcceptorId, Entry, Lsn, ValueId};
 
 use crate::context::{Context, Gated};
 use crate::entity::entry_slot::EntrySlot;
@@ -77,6 +78,12 @@ impl<M: StateMachine> Entity<M> {
         }
         let requested = message.request.and_then(|request| request.value_id);
         let named = message.mine.value_id.into_iter().chain(requested);
+        if planted!("left-out-value-empty") {
+            let named = message.mine.value_id.into_iter().chain(requested);
+            for id in named {
+                slot.add_value(id, Rc::from([]));
+            }
+        }
         if named.into_iter().any(|id| slot.value(id).is_none()) {
             // Its bytes were left out because this node was believed to hold them. Installing the
             // value without them would be wrong (the seed did): the message is lost. The sender
@@ -91,7 +98,13 @@ impl<M: StateMachine> Entity<M> {
             }
             return;
         }
-        let view_grew = slot.fold_view(from, &message.mine);
+        let mut shown = message.mine;
+        if planted!("early-accept-counted")
+            && let Some(Request { ballot, value_id: Some(id) }) = message.request
+        {
+            (shown.promised, shown.accepted, shown.value_id) = (ballot, ballot, Some(id));
+        }
+        let view_grew = slot.fold_view(from, &shown);
         if view_grew && message.mine.prepared.acceptor == from && !message.mine.prepared.is_none()
             || message.request.is_some()
         {
@@ -102,8 +115,10 @@ impl<M: StateMachine> Entity<M> {
             self.learn(context, message.entry, message.mine.accepted, id, Evidence::Told);
             return;
         }
+        let accepted = slot.local().accepted;
         let changed = vote(slot, context, &message.mine, message.request);
-        if changed {
+        let is_promise = slot.local().accepted == accepted;
+        if changed && !(planted!("promise-not-logged") && is_promise) {
             self.last_lsn = slot.log(context, self.id, message.entry, false);
             // A vote of an own proposal that was on its way to the disk counts from this record on.
             if self.proposal.as_ref().is_some_and(|proposal| proposal.entry == message.entry) {
@@ -118,7 +133,8 @@ impl<M: StateMachine> Entity<M> {
             && slot.expect_answer(from, context.log.durable())
         {
             let answer = answer(slot, from, message, self.max_chosen);
-            context.send_after(slot.lsn(), from, PeerMessage::Entry(answer));
+            let needs = if planted!("vote-before-durable") { Lsn::ZERO } else { slot.lsn() };
+            context.send_after(needs, from, PeerMessage::Entry(answer));
         }
         if view_grew {
             self.count_votes(context, message.entry);

@@ -118,6 +118,14 @@ impl<M: StateMachine> Entity<M> {
         Some(ChosenEntry { entry: self.applied, ballot: *ballot, value })
     }
 
+    /// What the planted bug `unchosen-served` takes for a chosen entry: whatever was accepted.
+    pub(crate) fn open_as_if_chosen(&self, entry: Entry) -> Option<ChosenEntry> {
+        let slot = self.slots.get(entry)?;
+        let id = slot.local().value_id?;
+        let value = CarriedValue { id, bytes: Rc::clone(slot.value(id)?) };
+        Some(ChosenEntry { entry, ballot: slot.local().accepted, value })
+    }
+
     /// A whole entity from a peer that no longer holds the entries, or for which this is less.
     pub(crate) fn handle_image(
         &mut self,

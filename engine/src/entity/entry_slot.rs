@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use plog::entry_record::EntryRecord;
 use plog::log_record::{LogRecord, LoggedValue};
+use plog::planted;
 use plog::vocabulary::{AcceptorId, Ballot, EntityId, Entry, Lsn, ValueId};
 
 use crate::context::{Context, REPLICAS_MAX};
@@ -57,7 +58,8 @@ impl EntrySlot {
 
     /// The own record as far as the disk holds it: what may be shown to peers, and counted.
     pub(crate) fn durable(&self, durable: Lsn) -> &EntryRecord {
-        if self.lsn <= durable && !self.unlogged { &self.local } else { &self.durable }
+        let is_durable = self.lsn <= durable && !self.unlogged;
+        if is_durable || planted!("own-vote-early") { &self.local } else { &self.durable }
     }
 
     /// Whether no record of this entry, own or seen, carries a value.
@@ -95,7 +97,8 @@ impl EntrySlot {
     /// The value accepted at the highest ballot among all records known, own included.
     pub(crate) fn highest_accepted(&self) -> Option<(Ballot, ValueId)> {
         let all = self.views.iter().chain([&self.local]);
-        all.filter_map(|record| record.value_id.map(|id| (record.accepted, id))).max()
+        let accepted = all.filter_map(|record| record.value_id.map(|id| (record.accepted, id)));
+        if planted!("rescue-of-the-lowest") { accepted.min() } else { accepted.max() }
     }
 
     /// Folds a peer's record into the view of that peer. The view only grows. Whether it did.
@@ -137,12 +140,13 @@ impl EntrySlot {
     /// with the promise counts. Whether the record changed.
     pub(crate) fn accept(&mut self, ballot: Ballot, id: ValueId, durable: Lsn) -> bool {
         let local = &self.local;
-        if local.chosen || ballot < local.promised || ballot <= local.accepted {
+        let is_promised_away = ballot < local.promised && !planted!("accept-below-promise");
+        if local.chosen || is_promised_away || ballot <= local.accepted {
             return false;
         }
         assert!(self.value(id).is_some(), "a value is accepted with its bytes");
         self.settle(durable);
-        self.local.promised = ballot;
+        self.local.promised = self.local.promised.max(ballot);
         self.local.accepted = ballot;
         self.local.value_id = Some(id);
         true
@@ -177,8 +181,12 @@ impl EntrySlot {
         let votes = || self.views.iter().chain([own]);
         votes().filter(|record| !record.is_empty()).find_map(|candidate| {
             let ballot = candidate.accepted;
-            let count = votes().filter(|record| record.accepted == ballot).count();
             let id = candidate.value_id?;
+            let count = votes().filter(|record| {
+                record.accepted == ballot
+                    || planted!("chosen-on-unequal-ballots") && record.value_id == Some(id)
+            });
+            let count = count.count();
             (count >= context.config.majority()).then_some((ballot, id))
         })
     }
@@ -214,7 +222,9 @@ impl EntrySlot {
                 } else {
                     let bytes = Rc::clone(bytes);
                     let record = LogRecord::Value { entity, entry, value_id: id, bytes };
-                    context.append_lazily(&record);
+                    if !planted!("large-value-not-logged") {
+                        context.append_lazily(&record);
+                    }
                     LoggedValue::Earlier
                 }
             }

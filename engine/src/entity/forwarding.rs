@@ -14,6 +14,7 @@ use crate::errors;
 use crate::request::{Command, Freshness};
 use crate::state_machine::StateMachine;
 use crate::time::Time;
+use plog::planted;
 use plog::vocabulary::{AcceptorId, Entry};
 
 /// A command that another replica was asked to propose.
@@ -162,8 +163,11 @@ fn own_request_id(context: &Context, forward: u64) -> Box<[u8]> {
     let mut id = Vec::with_capacity(16);
     id.push(OWN_REQUEST_ID);
     id.push(context.me().0);
-    id.extend_from_slice(&context.config.epoch.0.to_le_bytes());
+    if !planted!("forward-id-not-unique") {
+        id.extend_from_slice(&context.config.epoch.0.to_le_bytes());
+    }
     id.extend_from_slice(&context.config.core.to_le_bytes());
+    let forward = if planted!("forward-id-not-unique") { forward & 3 } else { forward };
     id.extend_from_slice(&forward.to_le_bytes());
     id.into_boxed_slice()
 }

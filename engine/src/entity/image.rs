@@ -11,6 +11,7 @@ use std::rc::Rc;
 
 use net::peer::message::EntityImage;
 use plog::log_record::LogRecord;
+use plog::planted;
 use plog::vocabulary::{Entry, ValueId};
 
 use crate::context::Context;
@@ -72,7 +73,10 @@ impl<M: StateMachine> Entity<M> {
         if format != FORMAT {
             return Err(malformed(0));
         }
-        let (request_ids, used) = RequestIds::decode(rest)?;
+        let (mut request_ids, used) = RequestIds::decode(rest)?;
+        if planted!("ids-lost-in-image") {
+            request_ids = RequestIds::default();
+        }
         let state = M::decode(&rest[used..])?;
         self.request_ids = request_ids;
         self.state = state;

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use net::peer::message::{ChosenNotice, PeerMessage};
 use plog::log_record::LogRecord;
+use plog::planted;
 use plog::vocabulary::{AcceptorId, Ballot, Entry, ValueId};
 
 use crate::batch::Batch;
@@ -42,10 +43,16 @@ impl<M: StateMachine> Entity<M> {
             if let Some(value) = &notice.value {
                 slot.add_value(notice.value_id, Rc::clone(value));
             }
+            let mut id = notice.value_id;
+            if planted!("notice-for-what-was-accepted")
+                && let Some(accepted) = slot.local().value_id
+            {
+                id = accepted;
+            }
             // Without the value's bytes the notice only says how far the others are.
-            if slot.value(notice.value_id).is_some() {
+            if slot.value(id).is_some() {
                 let (entry, ballot) = (notice.entry, notice.ballot);
-                self.learn(context, entry, ballot, notice.value_id, Evidence::Told);
+                self.learn(context, entry, ballot, id, Evidence::Told);
                 self.check_chain(context, entry, notice.chain);
             }
         }
@@ -126,7 +133,10 @@ impl<M: StateMachine> Entity<M> {
             self.diverge(context, entry, "the chosen value is not a batch");
             return false;
         };
-        if self.state.apply(entry, batch.effects()).is_err() {
+        // Two entries that come together, in the wrong order.
+        if planted!("applied-without-effects") && self.slots.get(entry.next()).is_some() {
+            self.bytes_since_image += 1;
+        } else if self.state.apply(entry, batch.effects()).is_err() {
             self.diverge(context, entry, "the chosen value's effects cannot be applied");
             return false;
         }

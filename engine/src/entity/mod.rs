@@ -9,6 +9,7 @@ use std::rc::Rc;
 use net::peer::message::{NewerNotice, PeerMessage};
 use net::resp::arguments::Arguments;
 use net::resp::value::Value;
+use plog::planted;
 use plog::vocabulary::{AcceptorId, Ballot, EntityId, Entry, Lsn, ValueId};
 
 use crate::context::{Context, Event, Origin};
@@ -311,7 +312,7 @@ impl<M: StateMachine> Entity<M> {
             return;
         }
         if backs_off {
-            if !self.waiting.is_empty() {
+            if !self.waiting.is_empty() && !planted!("back-off-without-end") {
                 self.wake_by(context, self.back_off_until);
             }
             return;
@@ -430,6 +431,7 @@ impl<M: StateMachine> Entity<M> {
         }
         self.waiting.iter().for_each(|waiting| sooner(waiting.deadline));
         let wants_to_propose = !self.waiting.is_empty() || self.is_behind();
+        let wants_to_propose = wants_to_propose && !planted!("back-off-without-end");
         if wants_to_propose && context.now < self.back_off_until {
             sooner(self.back_off_until);
         }

@@ -5,7 +5,8 @@ use std::rc::Rc;
 use net::peer::message::{EntryMessage, PeerMessage, Request};
 use net::resp::value::Value;
 use plog::entry_record::EntryRecord;
-use plog::vocabulary::{Ballot, Entry, ValueId};
+use plog::planted;
+use plog::vocabulary::{Ballot, BootEpoch, Entry, ValueId};
 
 use crate::batch::BatchBuilder;
 use crate::context::{Context, Gated, Origin};
@@ -111,7 +112,7 @@ impl<M: StateMachine> Entity<M> {
             }
             let waiting = self.waiting.pop_front().expect("just seen");
             if let Some(id) = &waiting.request_id {
-                if let Some(reply) = self.earlier_reply(id) {
+                if let Some(reply) = self.earlier_reply(id).filter(|_| !planted!("id-unchecked")) {
                     context.counters.duplicates += 1;
                     context.reply(waiting.origin, reply, self.applied);
                     continue;
@@ -129,6 +130,7 @@ impl<M: StateMachine> Entity<M> {
             // reply, which can be large, has no place in the log.
             if let Some(id) = &waiting.request_id
                 && M::is_write(&waiting.arguments)
+                && (!planted!("write-without-effect-forgotten") || M::has_effects(&overlay))
             {
                 builder.add_request(id, &reply);
             }
@@ -154,8 +156,13 @@ impl<M: StateMachine> Entity<M> {
     /// rescued is chosen at two ballots, and two owners would both skip the prepare.
     pub(super) fn is_pre_authorised(&self, context: &Context) -> bool {
         let Some(last) = &self.last else { return false };
-        last.value_id.originator == context.me()
-            && last.value_id.epoch == context.config.epoch
+        let by_ballot = planted!("pre-authorised-by-ballot")
+            && last.decided.as_ref().is_some_and(|(ballot, _)| {
+                (ballot.acceptor, ballot.epoch) == (context.me(), context.config.epoch)
+            });
+        let is_originator =
+            last.value_id.originator == context.me() && last.value_id.epoch == context.config.epoch;
+        (is_originator || by_ballot)
             && self
                 .slots
                 .get(self.applied.next())
@@ -185,7 +192,11 @@ impl<M: StateMachine> Entity<M> {
         };
         context.counters.prepares += 1;
         let slot = self.slots.open(&mut context.slot_pool, entry);
-        let ballot = slot.highest_ballot().next_for(context.config.epoch, context.me());
+        let mut epoch = context.config.epoch;
+        if planted!("ballot-reused-after-restart") {
+            epoch = BootEpoch(1);
+        }
+        let ballot = slot.highest_ballot().next_for(epoch, context.me());
         slot.prepare(ballot, context.log.durable());
         self.last_lsn = slot.log(context, self.id, entry, false);
         let phase = Phase::Preparing;
@@ -201,6 +212,14 @@ impl<M: StateMachine> Entity<M> {
 
     /// The own record of `entry` is durable now.
     pub(crate) fn handle_own_vote(&mut self, context: &mut Context, entry: Entry) {
+        if planted!("answered-before-chosen")
+            && let Some(proposal) = &mut self.proposal
+            && let Some(own) = proposal.own.as_mut().filter(|_| proposal.entry == entry)
+        {
+            for command in own.commands.drain(..) {
+                context.reply(command.waiting.origin, command.reply, entry);
+            }
+        }
         if self.slots.get(entry).is_some() {
             self.count_votes(context, entry);
             self.drive(context);
@@ -284,7 +303,8 @@ impl<M: StateMachine> Entity<M> {
     fn accept_some_value(&mut self, context: &mut Context) {
         let proposal = self.proposal.as_ref().expect("called with a proposal");
         let slot = self.slots.get(proposal.entry).expect("a proposal has its slot");
-        if let Some((_, id)) = slot.highest_accepted() {
+        let skips = planted!("rescue-skipped") && proposal.own.is_none();
+        if let Some((_, id)) = slot.highest_accepted().filter(|_| !skips) {
             context.counters.rescues += 1;
             self.accept_value(context, id);
             return;
@@ -353,7 +373,7 @@ impl<M: StateMachine> Entity<M> {
     }
 
     pub(super) fn retry_proposal(&mut self, context: &mut Context) {
-        let Some(proposal) = &self.proposal else { return };
+        let Some(proposal) = &mut self.proposal else { return };
         if context.now < proposal.due(context.config.retry_us) {
             return;
         }
@@ -361,6 +381,10 @@ impl<M: StateMachine> Entity<M> {
             Phase::BackingOff(_) => self.start_prepare(context),
             Phase::Preparing | Phase::Accepting(_) => {
                 context.counters.retries += 1;
+                if planted!("no-retry") {
+                    proposal.sent_at = context.now;
+                    return;
+                }
                 let entry = proposal.entry;
                 self.broadcast_proposal(context);
                 // A peer whose record is known here does not repeat it: look at what is known.
@@ -376,7 +400,7 @@ impl<M: StateMachine> Entity<M> {
             return;
         };
         let Some(own) = proposal.own else { return };
-        if own.id == chosen {
+        if own.id == chosen || planted!("loser-answered") {
             self.lost_rounds = 0;
             for command in own.commands {
                 context.counters.writes += 1;

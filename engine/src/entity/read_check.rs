@@ -5,6 +5,7 @@
 //! current (PaxosStore section 3.4; Certain's check-empty).
 
 use net::peer::message::{PeerMessage, ReadAnswer, ReadCheck, ReadOutcome};
+use plog::planted;
 use plog::vocabulary::{AcceptorId, Entry};
 
 use crate::context::Context;
@@ -44,7 +45,7 @@ impl<M: StateMachine> Entity<M> {
                 asked += 1;
             }
         }
-        if needed == 0 {
+        if needed == 0 || planted!("read-from-one-node") {
             self.finish_read_round_if_current(context);
         } else {
             self.wake_by(context, context.now.after_us(context.config.retry_us));
@@ -83,7 +84,9 @@ impl<M: StateMachine> Entity<M> {
         self.note_max_chosen(check.entry.previous(), from);
         let outcome = if check.entry <= self.max_chosen {
             ReadOutcome::Newer
-        } else if self.slots.get(check.entry).is_some_and(|slot| !slot.local().is_empty()) {
+        } else if self.slots.get(check.entry).is_some_and(|slot| !slot.local().is_empty())
+            && !planted!("started-called-empty")
+        {
             ReadOutcome::Started
         } else {
             ReadOutcome::Empty
@@ -136,7 +139,10 @@ impl<M: StateMachine> Entity<M> {
     }
 
     fn finish_read_round_if_current(&mut self, context: &mut Context) {
-        let majority = context.config.majority();
+        let mut majority = context.config.majority();
+        if planted!("read-from-one-node") {
+            majority = 1;
+        }
         let done = |round: &mut ReadRound| round.empty.count_ones() as usize >= majority;
         let Some(round) = self.read_round.take_if(done) else { return };
         assert!(round.entry <= self.applied.next(), "a reader never goes back");

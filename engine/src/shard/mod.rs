@@ -24,6 +24,7 @@ use plog::location::Location;
 use plog::log::{Log, SegmentWrite};
 use plog::log_config::LogConfig;
 use plog::log_record::LogRecord;
+use plog::planted;
 use plog::recovery::RecoveredTail;
 use plog::segment::SpareId;
 use plog::summary::RecordSummary;
@@ -524,6 +525,9 @@ impl<M: StateMachine> Shard<M> {
         } else if self.unreadable.contains(&id) {
             Reach::Unreadable
         } else if self.context.log.index().get(id).is_some() {
+            if planted!("evicted-taken-for-empty") {
+                return Reach::Absent;
+            }
             if self.load(id) { Reach::Loading } else { Reach::Ready }
         } else {
             // Neither in memory nor, by the index's word, on disk: truly empty. An entity leaves
@@ -570,7 +574,10 @@ impl<M: StateMachine> Shard<M> {
                 return;
             }
             let Some(id) = self.entities.advance_hand() else { return };
-            let durable = self.context.log.durable();
+            let mut durable = self.context.log.durable();
+            if planted!("evicted-before-durable") {
+                durable = self.context.log.appended();
+            }
             let entity = self.entities.get_mut(id).expect("the hand points at an entity");
             let used = std::mem::take(&mut entity.referenced);
             if !used && entity.is_evictable(durable) {

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use net::peer::message::{CarriedValue, CatchUpAnswer, CatchUpRequest, ChosenEntry, PeerMessage};
 use plog::location::Location;
 use plog::log_record::{LogRecord, LoggedValue};
+use plog::planted;
 use plog::vocabulary::{Ballot, EntityId, Entry, ValueId};
 
 use crate::shard::loading::Parked;
@@ -54,6 +55,13 @@ impl<M: StateMachine> Shard<M> {
             }
         }
         let entity = self.entities.get(id).expect("just reached");
+        if planted!("unchosen-served")
+            && let Some(open) = entity.open_as_if_chosen(request.first)
+        {
+            let answer = CatchUpAnswer { entity: id, max_chosen: open.entry, entries: vec![open] };
+            self.context.send(from.acceptor, PeerMessage::CatchUpAnswer(answer));
+            return;
+        }
         if entity.has_diverged() || entity.applied() < request.first {
             let applied = entity.applied();
             self.send_nothing(from, id, applied);

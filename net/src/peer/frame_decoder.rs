@@ -6,6 +6,7 @@
 //! message's rules. After an error there is no telling where the next frame would begin: the
 //! connection has to be closed.
 
+use plog::planted;
 use rkyv::api::low;
 use rkyv::rancor;
 use rkyv::vec::ArchivedVec;
@@ -288,7 +289,7 @@ impl FrameDecoder {
     ) -> Result<Vec<PeerMessage>, FrameError> {
         let sequence = header.sequence;
         let computed = crc32fast::hash(payload);
-        if computed != header.payload_checksum {
+        if computed != header.payload_checksum && !planted!("wire-checksum-unchecked") {
             let got = header.payload_checksum;
             return Err(FrameError::PayloadChecksum { sequence, got, computed });
         }

@@ -10,6 +10,8 @@
 //! the place of another, and a node that lost what it promised (another data directory, or an older
 //! copy of it) is not heard.
 
+use plog::planted;
+
 use crate::peer::frame::{PROTOCOL_VERSION, PROTOCOL_VERSION_MIN, u16_at, u32_at, u64_at, u128_at};
 pub use crate::peer::handshake_acceptor::{AcceptorFailure, AcceptorStep, HandshakeAcceptor};
 pub use crate::peer::handshake_dialler::{DiallerFailure, DiallerStep, HandshakeDialler, Target};
@@ -309,7 +311,9 @@ pub(crate) fn check_remembered(
     match remembered {
         Remembered::Unknown => Err(Refusal::UnknownNode { node_id }),
         Remembered::NeverMet => Ok(()),
-        Remembered::Met { incarnation: known, .. } if known != incarnation => {
+        Remembered::Met { incarnation: known, .. }
+            if known != incarnation && !planted!("wiped-node-votes") =>
+        {
             Err(Refusal::Incarnation { node_id, remembered: known, got: incarnation })
         }
         Remembered::Met { boot_epoch: seen, .. } if boot_epoch < seen => {

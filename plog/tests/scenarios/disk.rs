@@ -131,7 +131,7 @@ impl Disk {
     pub fn read(&self, location: Location) -> LogRecord {
         let (begin, length) = location.blocks();
         let begin = usize::try_from(begin).expect("fits");
-        let file = &self.files[&location.segment];
+        let file = &self.files[&location.segment()];
         read_back(location, &file[begin..begin + length]).expect("a good record")
     }
 }

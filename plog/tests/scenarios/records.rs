@@ -1,7 +1,7 @@
 use plog::dump::record_line;
 use plog::entry_record::{EntryRecord, InvalidRecord};
 use plog::location::{Location, ReadBackError, read_back};
-use plog::log_record::{LogRecord, LoggedValue, RecordError};
+use plog::log_record::{LogRecord, LoggedValue, RecordError, record_checksum};
 use plog::recovery::ScannedRecord;
 use plog::segment::{SegmentFileName, SegmentId, SpareId};
 use plog::vocabulary::{AcceptorId, Ballot, BootEpoch, EntityId, Entry, Lsn};
@@ -111,16 +111,21 @@ fn a_record_is_read_back_from_the_blocks_around_it() {
     record.encode(&mut file);
     let length = u32::try_from(record.encoded_length()).expect("fits");
     file.resize(4 * 4096, 0);
-    let location = Location { segment: SegmentId(1), offset: 4000, length };
+    let checksum = record_checksum(&file[4000..]);
+    let location = Location::new(SegmentId(1), 4000, length, checksum);
     assert_eq!(location.blocks(), (0, 2 * 4096));
     assert_eq!(read_back(location, &file[..8192]), Ok(record));
     let short = Err(ReadBackError::Short { got: 4096, needed: 4000 + location.length as usize });
     assert_eq!(read_back(location, &file[..4096]), short);
-    let other = Location { length: length + 8, ..location };
+    let other = Location::new(SegmentId(1), 4000, length + 8, checksum);
     assert!(matches!(read_back(other, &file[..12288]), Err(ReadBackError::OtherLength { .. })));
+    // A block that went astray: the same entry's record of another time, just as long.
+    let stale = Location::new(SegmentId(1), 4000, length, checksum ^ 1);
+    let refused = read_back(stale, &file[..8192]);
+    assert!(matches!(refused, Err(ReadBackError::OtherRecord { .. })), "{refused:?}");
     file[5000] ^= 1;
     assert!(matches!(read_back(location, &file[..8192]), Err(ReadBackError::Record { .. })));
-    let later = Location { segment: SegmentId(1), offset: 9000, length: 64 };
+    let later = Location::new(SegmentId(1), 9000, 64, 0);
     assert_eq!(later.blocks(), (8192, 4096));
 }
 
@@ -145,7 +150,7 @@ fn file_names_are_parsed_only_as_they_are_written() {
 
 #[test]
 fn each_record_has_one_line_in_a_dump() {
-    let location = Location { segment: SegmentId(1), offset: 4160, length: 64 };
+    let location = Location::new(SegmentId(1), 4160, 64, 0);
     for record in every_kind() {
         let scanned = ScannedRecord { lsn: Lsn(5), location, record, after_damage: true };
         let line = record_line(&scanned);

@@ -262,7 +262,7 @@ impl PlogDriver {
 
     fn submit_read(&mut self, key: Key, ring: &mut Ring) -> Result<(), FatalReason> {
         let location = self.reads.get(key).expect("the caller has it").location;
-        let segment = location.segment;
+        let segment = location.segment();
         let file = self.files.segment(segment).ok_or(FatalReason::MissingSegment { segment })?;
         let (offset, length) = location.blocks();
         let mut buffer = self.read_buffers.pop().unwrap_or_else(|| AlignedBuffer::zeroed(length));
@@ -305,7 +305,7 @@ impl PlogDriver {
             |count| format!("only {count} of {length} bytes were read"),
         );
         let fields: [log_line::Field<'_>; 3] = [
-            ("segment", &format!("{:016x}", location.segment.0)),
+            ("segment", &format!("{:016x}", location.segment().0)),
             ("offset", &offset),
             ("error", &reason),
         ];

@@ -72,7 +72,7 @@ mod tests {
     #[test]
     fn a_queue_beyond_its_limit_is_seen_and_the_largest_is_remembered() {
         let mut bounds = Bounds::default();
-        let boot = Boot { node: 0, core: 0, epoch: 1 };
+        let boot = Boot { node: 0, core: 0, start: 1 };
         let mut config = ShardConfig::new(AcceptorId(0), 3, BootEpoch(1));
         config.waiting_commands_max = 10;
         let held = |commands_held| ShardStatus { commands_held, ..ShardStatus::default() };

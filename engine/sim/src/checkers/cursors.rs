@@ -37,7 +37,7 @@ mod tests {
     #[test]
     fn a_cursor_that_goes_back_is_seen() {
         let mut cursors = Cursors::default();
-        let boot = Boot { node: 0, core: 0, epoch: 1 };
+        let boot = Boot { node: 0, core: 0, start: 1 };
         let mut at = |lsn_appended, lsn_durable| {
             cursors
                 .shard(boot, &ShardStatus { lsn_appended, lsn_durable, ..ShardStatus::default() })

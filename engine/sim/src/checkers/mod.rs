@@ -17,6 +17,7 @@ use crate::checkers::cursors::Cursors;
 use crate::checkers::order::Order;
 use crate::checkers::promises::Promises;
 use crate::checkers::reveal::Reveal;
+use crate::history;
 
 pub mod acknowledged;
 pub mod agreement;
@@ -44,6 +45,12 @@ impl Violation {
     }
 }
 
+impl From<history::Violation> for Violation {
+    fn from(violation: history::Violation) -> Self {
+        Self { invariant: violation.invariant, what: violation.what }
+    }
+}
+
 /// A core of a node in one of its boots.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Boot {
@@ -52,7 +59,7 @@ pub struct Boot {
     /// Its core.
     pub core: u16,
     /// Counts the node's starts.
-    pub epoch: u32,
+    pub start: u32,
 }
 
 /// Comparisons made, by rule.
@@ -140,16 +147,25 @@ impl Checkers {
         acknowledged::reply(node, entity, reply, &self.agreement)
     }
 
-    /// A shard after an event.
+    /// A shard after an event; whether its disk may have lost what it held.
     ///
     /// # Errors
     ///
     /// The rule it breaks.
-    pub fn shard(&mut self, boot: Boot, shard: &StringShard) -> Result<(), Violation> {
+    pub fn shard(
+        &mut self,
+        boot: Boot,
+        shard: &StringShard,
+        may_be_damaged: bool,
+    ) -> Result<(), Violation> {
         self.compared.shards += 1;
         let status = shard.status();
         self.cursors.shard(boot, &status)?;
         self.bounds.shard(boot, &status, shard.config())?;
+        if status.counters.diverged > 0 && !may_be_damaged {
+            let what = format!("node {} finds its own history wrong", boot.node);
+            return Err(Violation::new("divergence", what));
+        }
         // Looking at every entity is only worth while when one may have moved.
         let counters = &status.counters;
         let moves = counters.chosen + counters.images_installed + counters.loads;

@@ -29,10 +29,10 @@ impl Order {
         shard: &StringShard,
         agreement: &Agreement,
     ) -> Result<u64, Violation> {
-        let Boot { node, core, epoch } = boot;
+        let Boot { node, core, start } = boot;
         let (of, applied) = self.applied.entry((node, core)).or_default();
-        if *of != epoch {
-            (*of, *applied) = (epoch, BTreeMap::new());
+        if *of != start {
+            (*of, *applied) = (start, BTreeMap::new());
         }
         let mut count = 0;
         for (entity, entry, chain) in shard.chains() {

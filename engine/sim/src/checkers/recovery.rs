@@ -20,7 +20,7 @@ mod tests {
 
     #[test]
     fn a_log_that_lost_its_end_is_seen() {
-        let boot = Boot { node: 0, core: 0, epoch: 2 };
+        let boot = Boot { node: 0, core: 0, start: 2 };
         super::recovered(boot, Lsn(7), Lsn(7)).unwrap();
         super::recovered(boot, Lsn(7), Lsn(9)).unwrap();
         assert!(super::recovered(boot, Lsn(7), Lsn(6)).is_err());

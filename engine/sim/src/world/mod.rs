@@ -353,7 +353,22 @@ impl World {
         request_id: Option<&[u8]>,
         freshness: Freshness,
     ) -> u64 {
-        let entity = entity_of(words[1].as_ref());
+        self.submit_for(node, entity_of(words[1].as_ref()), words, request_id, freshness)
+    }
+
+    /// Gives a command to a node's core that owns `entity`.
+    ///
+    /// # Panics
+    ///
+    /// When the node is down.
+    pub fn submit_for(
+        &mut self,
+        node: u8,
+        entity: EntityId,
+        words: &[impl AsRef<[u8]>],
+        request_id: Option<&[u8]>,
+        freshness: Freshness,
+    ) -> u64 {
         let mut arguments = Arguments::default();
         for word in words {
             arguments.push(word.as_ref());
@@ -459,6 +474,19 @@ impl World {
             .collect()
     }
 
+    /// The last entry of `entity` that a running node knows to be chosen, in memory or on disk.
+    ///
+    /// # Panics
+    ///
+    /// When the node is down.
+    #[must_use]
+    pub fn chosen_here(&self, node: u8, entity: EntityId) -> Entry {
+        let shard = self.shard(self.owner(node, entity));
+        let applied = shard.applied(entity).map_or(Entry::ZERO, |(entry, _)| entry);
+        let logged = shard.log().index().get(entity).map_or(Entry::ZERO, |known| known.chosen());
+        applied.max(logged)
+    }
+
     /// Log writes made durable on a core.
     #[must_use]
     pub fn writes(&self, id: CoreId) -> u64 {
@@ -533,11 +561,13 @@ impl World {
             }
         }
         self.schedule_tick(id, epoch);
-        let boot = Boot { node: id.node, core: id.core, epoch };
+        let start = self.nodes[usize::from(id.node)].starts;
+        let boot = Boot { node: id.node, core: id.core, start };
+        let damageable = self.is_damageable(id.node);
         let Self { nodes, checker, .. } = self;
         let core = &nodes[usize::from(id.node)].cores[usize::from(id.core)];
         if let Some(shard) = &core.shard {
-            let looked = checker.shard(boot, shard);
+            let looked = checker.shard(boot, shard, damageable);
             self.note(looked);
         }
     }

@@ -146,6 +146,18 @@ impl World {
         }
     }
 
+    /// Breaks the connections between two nodes, in both directions.
+    pub fn break_links(&mut self, node: u8, other: u8) {
+        let between = |from: CoreId, to: CoreId| {
+            (from.node, to.node) == (node, other) || (from.node, to.node) == (other, node)
+        };
+        let ends: Vec<(CoreId, CoreId)> =
+            self.links.keys().filter(|(from, to)| between(*from, *to)).copied().collect();
+        for (from, to) in ends {
+            self.break_link(from, to);
+        }
+    }
+
     /// A node went down, and all its connections with it.
     pub(super) fn disconnect(&mut self, node: u8) {
         let ended: Vec<(CoreId, CoreId)> = (self.links.iter_mut())

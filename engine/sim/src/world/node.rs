@@ -36,6 +36,8 @@ pub(super) struct Core {
 pub(super) struct Node {
     /// Counts its starts, durably.
     pub(super) epoch: u32,
+    /// Counts its starts, also across the loss of its disks.
+    pub(super) starts: u32,
     /// Names its disks' content: another one after it lost them.
     pub(super) incarnation: u128,
     pub(super) cores: Vec<Core>,
@@ -62,6 +64,7 @@ impl Node {
         };
         Self {
             epoch: 0,
+            starts: 0,
             incarnation: 1 + u128::from(id),
             cores: (0..cores).map(core).collect(),
             clock,

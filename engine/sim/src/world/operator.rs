@@ -27,6 +27,8 @@ impl World {
         assert!(!self.is_up(node), "started when it is down");
         let index = usize::from(node);
         self.nodes[index].epoch += 1;
+        self.nodes[index].starts += 1;
+        let start = self.nodes[index].starts;
         self.nodes[index].dies_after = None;
         let epoch = self.nodes[index].epoch;
         self.trace.note(self.now, What::Start { node, epoch });
@@ -47,7 +49,7 @@ impl World {
                     let last = outcome.tail().map_or(plog::vocabulary::Lsn::ZERO, |t| t.last_lsn);
                     self.coverage.torn_tails +=
                         u64::from(matches!(outcome, Recovered::TornTail { .. }));
-                    let boot = Boot { node, core: id.core, epoch };
+                    let boot = Boot { node, core: id.core, start };
                     let looked = self.checker.recovered(boot, durable, last);
                     self.note(looked);
                     for record in &recovered.unreported {
@@ -125,6 +127,11 @@ impl World {
         self.nodes[usize::from(node)].dies_after = Some(outputs);
     }
 
+    /// Takes back [`World::crash_after_outputs`].
+    pub fn forget_planned_crash(&mut self, node: u8) {
+        self.nodes[usize::from(node)].dies_after = None;
+    }
+
     /// Stops a node's threads for a while; what happens meanwhile waits.
     pub fn freeze(&mut self, node: u8, duration_us: u64) {
         let state = &mut self.nodes[usize::from(node)];
@@ -158,6 +165,12 @@ impl World {
         }
     }
 
+    /// Whether [`World::may_be_damaged`] was said of a node.
+    #[must_use]
+    pub fn is_damageable(&self, node: u8) -> bool {
+        self.may_be_damaged.contains(&node)
+    }
+
     /// Flips a bit at rest on one of a node's disks. Whether there was anything to damage.
     ///
     /// # Panics
@@ -167,11 +180,11 @@ impl World {
         assert!(self.may_be_damaged.contains(&node), "said beforehand");
         let ids = self.core_ids(node);
         let id = ids[self.chances.errors.index(ids.len())];
-        let written = self.core(id).disk.written_bytes();
-        if written == 0 {
+        let settled = self.core(id).disk.settled_bytes();
+        if settled == 0 {
             return false;
         }
-        let place = self.chances.errors.index(written);
+        let place = self.chances.errors.index(settled);
         let bit = u32::try_from(self.chances.errors.below(8)).expect("below 8");
         let hit = self.core(id).disk.rot(place, bit).is_some();
         self.coverage.rotten_bits += u64::from(hit);
@@ -188,12 +201,12 @@ impl World {
         assert!(self.may_be_damaged.contains(&node), "said beforehand");
         let ids = self.core_ids(node);
         let id = ids[self.chances.errors.index(ids.len())];
-        let written = self.core(id).disk.written_bytes();
-        if written == 0 {
+        let settled = self.core(id).disk.settled_bytes();
+        if settled == 0 {
             return false;
         }
-        let from = self.chances.errors.index(written);
-        let to = self.chances.errors.index(written);
+        let from = self.chances.errors.index(settled);
+        let to = self.chances.errors.index(settled);
         let hit = self.core(id).disk.misdirect(from, to).is_some();
         self.coverage.misdirected_writes += u64::from(hit);
         self.trace.note(self.now, What::Damage { node });

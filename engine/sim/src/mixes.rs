@@ -1,0 +1,230 @@
+//! The mixes: which faults come together, and what the clients do meanwhile.
+//!
+//! A mix is moderate when nearly all commands get through: one in which nothing finishes shows
+//! nothing. The others are rougher than any machine room.
+
+use engine::config::ShardConfig;
+
+use crate::faults::Faults;
+use crate::schedule::Rates;
+use crate::workload::Workload;
+use crate::world::Transport;
+
+/// See the module page.
+#[derive(Clone, Copy, Debug)]
+pub struct Mix {
+    /// What it is called on the command line.
+    pub name: &'static str,
+    /// What it is for.
+    pub about: &'static str,
+    /// Whether at least 90 % of the commands have to complete.
+    pub moderate: bool,
+    /// What goes wrong by itself.
+    pub faults: Faults,
+    /// What happens to nodes and links.
+    pub rates: Rates,
+    /// How frames travel.
+    pub transport: Transport,
+    /// The shards' configuration.
+    pub configure: fn(&mut ShardConfig),
+    /// What the clients do.
+    pub workload: Workload,
+    /// Bytes of a segment.
+    pub segment_size: u32,
+    /// Whether new segments hold old frames.
+    pub recycles: bool,
+    /// How fast or slow a clock may be, in parts of a million.
+    pub drift_ppm_max: u32,
+}
+
+/// Times of a simulated cluster: short, so that runs are.
+fn short_times(config: &mut ShardConfig) {
+    config.sweep_every_us = 500_000;
+    config.retry_us = 20_000;
+    config.request_timeout_us = 1_000_000;
+    config.lazy_flush_us = 20_000;
+}
+
+fn little_memory(config: &mut ShardConfig) {
+    short_times(config);
+    config.entities_in_memory_max = 2;
+    config.image_every_entries = 4;
+    config.max_embedded_value = 16;
+}
+
+fn no_lease(config: &mut ShardConfig) {
+    short_times(config);
+    config.duel_lease_us = 0;
+    config.back_off_us = 300;
+}
+
+fn small_batches(config: &mut ShardConfig) {
+    short_times(config);
+    config.batch_commands_max = 2;
+    config.image_every_entries = 6;
+    config.request_ids_max = 64;
+}
+
+const PLAIN: Mix = Mix {
+    name: "calm",
+    about: "no faults at all",
+    moderate: true,
+    faults: Faults::NONE,
+    rates: Rates::NONE,
+    transport: Transport::Streams,
+    configure: short_times,
+    workload: Workload::ALL_KINDS,
+    segment_size: 128 << 10,
+    recycles: false,
+    drift_ppm_max: 0,
+};
+
+const SLOW_DISKS: Faults = Faults { write_max_us: 3_000, read_max_us: 1_000, ..Faults::NONE };
+
+/// All of them, in the order in which they are run.
+pub const MIXES: &[Mix] = &[
+    PLAIN,
+    Mix {
+        name: "datagrams",
+        about: "frames lost, repeated, late and out of order",
+        faults: Faults::ROUGH,
+        transport: Transport::Datagrams,
+        ..PLAIN
+    },
+    Mix {
+        name: "streams",
+        about: "connections that break in mid-frame, corrupted frames, one-way cuts, partitions",
+        faults: Faults { loss: 5_000, corruption: 5_000, delay_max_us: 1_000, ..SLOW_DISKS },
+        rates: Rates { cuts: 4, isolations: 2, link_breaks: 10, ..Rates::NONE },
+        ..PLAIN
+    },
+    Mix {
+        name: "crashes",
+        about: "nodes die at any point, with torn writes, alone and all together",
+        faults: Faults { delay_max_us: 500, ..SLOW_DISKS },
+        rates: Rates { crashes: 8, crashes_between_outputs: 8, all_crash: 1, ..Rates::NONE },
+        ..PLAIN
+    },
+    Mix {
+        name: "rough",
+        about: "crashes on a network that loses, repeats and reorders",
+        moderate: false,
+        faults: Faults::ROUGH,
+        rates: Rates {
+            crashes: 10,
+            crashes_between_outputs: 10,
+            all_crash: 2,
+            cuts: 8,
+            isolations: 4,
+            ..Rates::NONE
+        },
+        transport: Transport::Datagrams,
+        ..PLAIN
+    },
+    Mix {
+        name: "eviction",
+        about: "memory for two entities, so that each is read back at every touch",
+        faults: Faults { loss: 20_000, duplication: 20_000, delay_max_us: 1_000, ..SLOW_DISKS },
+        rates: Rates { crashes: 4, ..Rates::NONE },
+        transport: Transport::Datagrams,
+        configure: little_memory,
+        workload: Workload { entities: 12, ..Workload::ALL_KINDS },
+        ..PLAIN
+    },
+    Mix {
+        name: "duels",
+        about: "one hot entity, every replica proposes, and nobody gives way",
+        faults: Faults { delay_max_us: 800, loss: 10_000, ..SLOW_DISKS },
+        rates: Rates { crashes: 3, cuts: 3, ..Rates::NONE },
+        transport: Transport::Datagrams,
+        configure: no_lease,
+        workload: Workload { entities: 2, hot: 800, ..Workload::ALL_KINDS },
+        ..PLAIN
+    },
+    Mix {
+        name: "recycled",
+        about: "small segments in files that hold old frames, large values, crashes",
+        faults: SLOW_DISKS,
+        rates: Rates { crashes: 8, crashes_between_outputs: 4, all_crash: 2, ..Rates::NONE },
+        configure: small_batches,
+        workload: Workload { large_values: 300, ..Workload::ALL_KINDS },
+        segment_size: 64 << 10,
+        recycles: true,
+        ..PLAIN
+    },
+    Mix {
+        name: "clocks",
+        about: "nodes that freeze, clocks that drift and jump",
+        faults: Faults { delay_max_us: 500, ..SLOW_DISKS },
+        rates: Rates { freezes: 8, clock_jumps: 8, crashes: 2, ..Rates::NONE },
+        drift_ppm_max: 100_000,
+        ..PLAIN
+    },
+    Mix {
+        name: "disks",
+        about: "writes that fail, disks that fill up",
+        faults: Faults { write_error: 1_500, ..SLOW_DISKS },
+        rates: Rates { full_disks: 4, crashes: 2, ..Rates::NONE },
+        workload: Workload { large_values: 100, ..Workload::ALL_KINDS },
+        segment_size: 64 << 10,
+        ..PLAIN
+    },
+    Mix {
+        name: "damage",
+        about: "bits rot, blocks go astray and reads fail, on a minority of the nodes",
+        faults: Faults { read_error: 10_000, ..SLOW_DISKS },
+        rates: Rates { rot: 4, misdirections: 4, crashes: 8, ..Rates::NONE },
+        configure: little_memory,
+        workload: Workload { entities: 8, ..Workload::ALL_KINDS },
+        ..PLAIN
+    },
+    Mix {
+        name: "wipes",
+        about: "a minority of the nodes loses its disks",
+        faults: SLOW_DISKS,
+        rates: Rates { wipes: 2, crashes: 6, ..Rates::NONE },
+        ..PLAIN
+    },
+    Mix {
+        name: "everything",
+        about: "some of all of it",
+        moderate: false,
+        faults: Faults {
+            loss: 20_000,
+            duplication: 20_000,
+            corruption: 2_000,
+            delay_max_us: 2_000,
+            straggler: 10_000,
+            write_max_us: 3_000,
+            read_max_us: 1_000,
+            write_error: 300,
+            read_error: 1_000,
+        },
+        rates: Rates {
+            crashes: 5,
+            crashes_between_outputs: 5,
+            all_crash: 1,
+            cuts: 4,
+            isolations: 2,
+            link_breaks: 4,
+            freezes: 3,
+            clock_jumps: 3,
+            full_disks: 1,
+            rot: 1,
+            misdirections: 1,
+            wipes: 1,
+        },
+        transport: Transport::Datagrams,
+        configure: little_memory,
+        workload: Workload { entities: 8, large_values: 50, ..Workload::ALL_KINDS },
+        segment_size: 64 << 10,
+        recycles: true,
+        drift_ppm_max: 50_000,
+    },
+];
+
+/// The mix of that name.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static Mix> {
+    MIXES.iter().find(|mix| mix.name == name)
+}

@@ -1,0 +1,104 @@
+//! The planted bugs, each with the mix in which it is looked for.
+//!
+//! Where each one is in the code says `planted!` (see `plog::plants`). They are in the program only
+//! when it is built for it; `scripts/sim --plants` builds it so, and tries them all.
+
+/// A planted bug.
+#[derive(Clone, Copy, Debug)]
+pub struct Plant {
+    /// Its name, as in `planted!`.
+    pub name: &'static str,
+    /// What it breaks.
+    pub about: &'static str,
+    /// Where it is most likely to show.
+    pub mix: &'static str,
+    /// In how large a replica set.
+    pub replicas: u8,
+}
+
+const fn plant(name: &'static str, mix: &'static str, about: &'static str) -> Plant {
+    Plant { name, about, mix, replicas: 3 }
+}
+
+const fn plant_of_five(name: &'static str, mix: &'static str, about: &'static str) -> Plant {
+    Plant { name, about, mix, replicas: 5 }
+}
+
+/// All of them.
+pub const PLANTS: &[Plant] = &[
+    plant("vote-before-durable", "crashes", "a vote is sent before it is on disk"),
+    plant("own-vote-early", "crashes", "a proposer counts its own vote before it is on disk"),
+    plant("gate-off-by-one", "crashes", "what waits for the disk leaves one record early"),
+    plant("appended-called-durable", "crashes", "all that was appended counts as written"),
+    plant("early-accept-counted", "crashes", "a request counts as its sender's vote"),
+    plant("promise-not-logged", "crashes", "a promise is kept in memory only"),
+    plant("accept-below-promise", "duels", "a promise does not keep lower ballots out"),
+    plant_of_five(
+        "pre-authorised-by-ballot",
+        "rough",
+        "who owns the ballot of the last value skips the prepare, not who made the value",
+    ),
+    plant("ballot-reused-after-restart", "crashes", "ballots do not name the boot"),
+    plant("value-id-reused", "duels", "two values have one name"),
+    plant("rescue-skipped", "duels", "a proposer puts its own value over one it found"),
+    plant_of_five("rescue-of-the-lowest", "rough", "of several values found the oldest is taken"),
+    plant_of_five(
+        "chosen-on-unequal-ballots",
+        "rough",
+        "votes for one value at different ballots are counted together",
+    ),
+    plant("loser-answered", "duels", "clients are answered although another value was chosen"),
+    plant("answered-before-chosen", "crashes", "clients are answered on the proposer's vote alone"),
+    plant("notice-for-what-was-accepted", "duels", "a notice is taken for the value held here"),
+    plant("left-out-value-empty", "eviction", "a value that was left out is taken for empty"),
+    plant("evicted-taken-for-empty", "eviction", "an entity on disk is taken for one never seen"),
+    plant("evicted-before-durable", "eviction", "an entity leaves memory before it is on disk"),
+    plant("large-value-not-logged", "recycled", "the bytes of a large value never reach the disk"),
+    plant("read-from-one-node", "datagrams", "a read is answered without asking anybody"),
+    plant("started-called-empty", "datagrams", "a read check overlooks what was accepted"),
+    plant("earlier-boots-answer", "rough", "questions of two boots have the same number"),
+    plant("applied-without-effects", "datagrams", "of two entries that come together one is lost"),
+    plant("id-unchecked", "crashes", "a request id is applied again"),
+    plant("ids-lost-in-image", "eviction", "request ids are lost when an entity is read back"),
+    plant(
+        "write-without-effect-forgotten",
+        "rough",
+        "the id of a write that changed nothing is not kept",
+    ),
+    plant("forward-id-not-unique", "rough", "forwarded commands of two boots have one id"),
+    plant("unchosen-served", "datagrams", "catch-up hands out what was only accepted"),
+    plant("sweep-ignored", "crashes", "a replica that was away does not ask what it missed"),
+    plant("no-retry", "datagrams", "a lost message is never repeated"),
+    plant("back-off-without-end", "duels", "nobody wakes a proposer that backed off"),
+    plant(
+        "damage-taken-for-torn-tail",
+        "damage",
+        "damage in the log passes for an unfinished write",
+    ),
+    plant("stale-frame-taken", "recycled", "old frames in a recycled segment are taken for new"),
+    plant("frame-checksum-unchecked", "damage", "frames are read without their checksums"),
+    plant("record-checksum-unchecked", "damage", "records are read without their checksums"),
+    plant("wire-checksum-unchecked", "streams", "messages are taken without their checksum"),
+    plant("wiped-node-votes", "wipes", "a node that lost its disks is let in as itself"),
+];
+
+/// The planted bug of that name.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static Plant> {
+    PLANTS.iter().find(|plant| plant.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::PLANTS;
+    use crate::mixes;
+
+    #[test]
+    fn each_plant_has_a_name_of_its_own_and_a_mix() {
+        let mut names: Vec<&str> = PLANTS.iter().map(|plant| plant.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), PLANTS.len());
+        assert!(PLANTS.iter().all(|plant| mixes::find(plant.mix).is_some()));
+    }
+}

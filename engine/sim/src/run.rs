@@ -1,0 +1,511 @@
+//! One run: a cluster from one seed, a safety phase with faults, then a liveness phase without.
+//!
+//! In the safety phase clients ask while the [`schedule`](crate::schedule) happens; the checkers
+//! look at every step. Then the faults stop, everybody who can come back does, and in bounded time
+//! every command must end and all replicas must hold the same. At last the judges look at what
+//! clients were told.
+
+use std::collections::BTreeMap;
+
+use engine::request::Freshness;
+use net::resp::slot::entity_of;
+use net::resp::value::Value;
+use plog::vocabulary::{EntityId, Entry};
+
+use crate::checkers::Violation;
+use crate::clients::Clients;
+use crate::coverage::Coverage;
+use crate::faults::Faults;
+use crate::history::model::State;
+use crate::history::{ChosenBatch, ChosenLog, versions, wgl};
+use crate::mixes::Mix;
+use crate::random::Random;
+use crate::schedule::{Item, Kind, generate};
+use crate::world::{World, WorldConfig};
+
+/// The world's time for which a schedule is made, in microseconds; most runs are shorter.
+const SCHEDULE_US: u64 = 3_000_000;
+
+/// The links come up before the first command.
+const BEGIN_US: u64 = 20_000;
+
+/// A node that ended by itself is started again after this time, in microseconds.
+const RESTARTS_AFTER_US: u64 = 30_000;
+
+/// After the faults every command must end within this time.
+const ENDS_WITHIN_US: u64 = 20_000_000;
+
+/// The key of commands that are no part of the history.
+const PROMPT_KEY: &[u8] = b"{prompt}";
+
+/// A command that nothing hinders is answered within this time: half a client's patience.
+const PROMPT_US: u64 = 500_000;
+
+/// And all replicas must hold the same within this time after that.
+const CONVERGES_WITHIN_US: u64 = 10_000_000;
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The seed.
+    pub seed: u64,
+    /// 3 or 5.
+    pub replicas: u8,
+    /// The mix.
+    pub mix: &'static Mix,
+    /// Commands.
+    pub operations: usize,
+    /// What happens; see [`Plan::new`].
+    pub schedule: Vec<Item>,
+}
+
+/// How a run went.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Commands asked.
+    pub operations: usize,
+    /// Commands answered without an error.
+    pub completed: usize,
+    /// What it reached.
+    pub coverage: Coverage,
+    /// Comparisons made by the checkers and judges.
+    pub compared: u64,
+    /// Tells runs apart.
+    pub hash: u64,
+    /// The first rule that was broken, with the last events.
+    pub violation: Option<(Violation, String)>,
+}
+
+impl Plan {
+    /// The run of a seed, with the schedule that follows from it.
+    #[must_use]
+    pub fn new(seed: u64, replicas: u8, mix: &'static Mix, operations: usize) -> Self {
+        let victims = victims(seed, replicas);
+        let schedule = generate(seed, &mix.rates, replicas, &victims, BEGIN_US, SCHEDULE_US);
+        Self { seed, replicas, mix, operations, schedule }
+    }
+}
+
+/// The nodes whose disks may be damaged: as many as may fail at a time.
+fn victims(seed: u64, replicas: u8) -> Vec<u8> {
+    let first = u8::try_from(Random::stream(seed, "victims").below(u64::from(replicas)));
+    let first = first.expect("few replicas");
+    (0..replicas / 2).map(|number| (first + number) % replicas).collect()
+}
+
+/// How many cores each node has.
+fn cores(seed: u64, replicas: u8) -> Vec<u16> {
+    let mut random = Random::stream(seed, "cores");
+    // Most runs have one core per node: with fewer links they are faster.
+    let most = [1, 1, 2, 3][random.index(4)];
+    (0..replicas).map(|_| 1 + u16::try_from(random.below(most)).expect("few")).collect()
+}
+
+/// What ends a while after it began.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum End {
+    Start(u8),
+    Heal,
+    MakeRoom(u8),
+}
+
+struct Run<'a> {
+    plan: &'a Plan,
+    world: World,
+    clients: Clients,
+    next_item: usize,
+    /// What ends when, ascending.
+    ends: Vec<(u64, End)>,
+    victims: Vec<u8>,
+    /// Nodes that lost their disks, and are not let in any more.
+    wiped: Vec<u8>,
+}
+
+/// Runs a plan to its end, or to the first violation.
+#[must_use]
+pub fn run(plan: &Plan) -> Report {
+    let mix = plan.mix;
+    let mut world = World::with_config(WorldConfig {
+        seed: plan.seed,
+        cores: cores(plan.seed, plan.replicas),
+        faults: mix.faults,
+        transport: mix.transport,
+        configure: mix.configure,
+        segment_size: mix.segment_size,
+        recycles: mix.recycles,
+        drift_ppm_max: mix.drift_ppm_max,
+    });
+    let victims = victims(plan.seed, plan.replicas);
+    let harms = mix.rates.rot + mix.rates.misdirections > 0 || mix.faults.read_error > 0;
+    for victim in victims.iter().filter(|_| harms) {
+        world.may_be_damaged(*victim);
+    }
+    world.advance(BEGIN_US);
+    let mut run = Run {
+        plan,
+        world,
+        clients: Clients::new(plan.seed, mix.workload, plan.operations),
+        next_item: 0,
+        ends: Vec::new(),
+        victims,
+        wiped: Vec::new(),
+    };
+    let result = run.phases();
+    run.report(result)
+}
+
+impl Run<'_> {
+    fn phases(&mut self) -> Result<u64, Violation> {
+        self.safety()?;
+        self.liveness()?;
+        self.promptness()?;
+        self.quiet_convergence()?;
+        self.touch_everything()?;
+        let chosen = self.chosen_log()?;
+        let history = self.clients.history();
+        let checked = versions::check(history, &chosen)?;
+        let windows = wgl::check_windows(history, &chosen)?;
+        self.convergence(&chosen, &checked.states)?;
+        let compared = self.world.checker.compared;
+        if compared.votes == 0 || compared.messages == 0 || compared.replies == 0 {
+            return Err(Violation::new("the run", "nothing was compared"));
+        }
+        let looked = compared.votes
+            + compared.promises
+            + compared.messages
+            + compared.replies
+            + compared.applied
+            + compared.shards
+            + compared.recoveries;
+        let judged = checked.reads + checked.writes + checked.real_time_pairs + windows;
+        Ok(looked + u64::try_from(judged).expect("counts fit 64 bits"))
+    }
+
+    /// Whether a rule was broken.
+    fn fine(&self) -> Result<(), Violation> {
+        self.world.violation().map_or(Ok(()), |violation| Err(violation.clone()))
+    }
+
+    fn safety(&mut self) -> Result<(), Violation> {
+        let mut random = Random::stream(self.plan.seed, "pauses");
+        while !self.clients.all_asked() {
+            self.clients.turn(&mut self.world);
+            self.happen();
+            let pause = 1 + random.below(2_000);
+            self.world.advance(pause);
+            self.fine()?;
+        }
+        Ok(())
+    }
+
+    /// Does what the schedule has for this time.
+    fn happen(&mut self) {
+        let now = self.world.now();
+        while let Some((at, end)) = self.ends.first().copied()
+            && at <= now
+        {
+            self.ends.remove(0);
+            self.end(end);
+        }
+        while let Some(item) = self.plan.schedule.get(self.next_item).copied()
+            && item.at <= now
+        {
+            self.next_item += 1;
+            self.begin(item);
+        }
+        // A node that ended by itself, for a failed write, is started again by its supervisor.
+        for node in 0..self.world.node_count() {
+            let start = End::Start(node);
+            let is_planned = self.ends.iter().any(|(_, end)| *end == start);
+            if !self.world.is_up(node) && !self.world.is_damaged(node) && !is_planned {
+                self.ends_at(now + RESTARTS_AFTER_US, start);
+            }
+        }
+    }
+
+    fn ends_at(&mut self, at: u64, end: End) {
+        let place = self.ends.partition_point(|(other, _)| *other <= at);
+        self.ends.insert(place, (at, end));
+    }
+
+    fn crash(&mut self, node: u8, starts_at: u64) {
+        if self.world.is_up(node) {
+            self.world.crash(node);
+            self.ends_at(starts_at, End::Start(node));
+        }
+    }
+
+    fn begin(&mut self, item: Item) {
+        let Item { kind, node, other, duration_us, .. } = item;
+        let until = self.world.now() + duration_us;
+        let nodes = self.world.node_count();
+        match kind {
+            Kind::Crash => self.crash(node, until),
+            Kind::CrashBetweenOutputs => {
+                let outputs = u32::try_from(duration_us % 12).expect("below 12");
+                self.world.crash_after_outputs(node, outputs);
+                self.ends_at(until, End::Start(node));
+            }
+            Kind::AllCrash => {
+                for node in 0..nodes {
+                    self.crash(node, until + u64::from(node) * 1_000);
+                }
+            }
+            Kind::Cut => {
+                self.world.coverage.one_way_cuts += 1;
+                self.world.cut(node, other);
+                self.ends_at(until, End::Heal);
+            }
+            Kind::Isolate => {
+                self.world.coverage.partitions += 1;
+                for other in (0..nodes).filter(|other| *other != node) {
+                    self.world.cut(node, other);
+                    self.world.cut(other, node);
+                }
+                self.ends_at(until, End::Heal);
+            }
+            Kind::BreakLink => self.world.break_links(node, other),
+            Kind::Freeze => self.world.freeze(node, duration_us),
+            Kind::JumpClock => self.world.jump_clock(node, duration_us),
+            Kind::FillDisk => {
+                self.world.set_disk_full(node, true);
+                self.ends_at(until, End::MakeRoom(node));
+            }
+            Kind::Rot => {
+                self.world.rot(node);
+            }
+            Kind::Misdirect => {
+                self.world.misdirect(node);
+            }
+            Kind::Wipe => {
+                debug_assert!(self.victims.contains(&node));
+                self.crash(node, until);
+                if !self.world.is_up(node) && !self.wiped.contains(&node) {
+                    self.world.wipe(node);
+                    self.wiped.push(node);
+                }
+            }
+        }
+    }
+
+    fn end(&mut self, end: End) {
+        match end {
+            End::Start(node) => {
+                if !self.world.is_up(node) && !self.world.is_damaged(node) {
+                    self.world.start(node);
+                }
+            }
+            End::Heal => self.world.heal(),
+            End::MakeRoom(node) => self.world.set_disk_full(node, false),
+        }
+    }
+
+    fn liveness(&mut self) -> Result<(), Violation> {
+        self.world.set_faults(Faults::NONE);
+        self.world.heal();
+        self.world.thaw();
+        for node in 0..self.world.node_count() {
+            self.world.forget_planned_crash(node);
+            self.world.set_disk_full(node, false);
+            if !self.world.is_up(node) && !self.world.is_damaged(node) {
+                self.world.start(node);
+            }
+        }
+        let deadline = self.world.now() + ENDS_WITHIN_US;
+        while !self.clients.all_ended() {
+            self.fine()?;
+            if self.world.now() > deadline {
+                let open = self.clients.open_commands().join(", ");
+                let what = format!("after the faults these never end: {open}");
+                return Err(Violation::new("liveness", what));
+            }
+            self.clients.turn(&mut self.world);
+            self.world.advance(2_000);
+        }
+        self.fine()
+    }
+
+    /// Nodes that have to hold everything in the end.
+    fn whole_nodes(&self) -> Vec<u8> {
+        (0..self.world.node_count())
+            .filter(|node| self.world.is_up(*node) && !self.wiped.contains(node))
+            .collect()
+    }
+
+    fn convergence(
+        &mut self,
+        chosen: &ChosenLog,
+        states: &BTreeMap<EntityId, State>,
+    ) -> Result<(), Violation> {
+        let last = |log: &Vec<ChosenBatch>| Entry(u64::try_from(log.len()).expect("few entries"));
+        self.converge(|_| chosen.iter().map(|(entity, log)| (*entity, last(log))).collect())?;
+        // Their content, too, read from each by itself.
+        for node in self.whole_nodes() {
+            for (entity, state) in states {
+                // A node whose disks were damaged may lag behind; what it holds it must hold right.
+                let wanted = chosen.get(entity).map_or(Entry::ZERO, last);
+                if self.world.chosen_here(node, *entity) < wanted {
+                    continue;
+                }
+                for (key, record) in &state.keys {
+                    let words = [&b"GET"[..], &**key];
+                    debug_assert_eq!(entity_of(key), *entity);
+                    let ticket = self.world.submit_bytes(node, &words, None, Freshness::Local);
+                    let at = self.world.now() + 1_000_000;
+                    self.world.run_until(at, |world| world.reply(ticket).is_some());
+                    self.fine()?;
+                    let reply = self.world.reply(ticket).map(|(_, value)| value.clone());
+                    let abstains =
+                        matches!(&reply, Some(Value::Error(_))) && self.world.is_damageable(node);
+                    if reply != Some(Value::bulk(record.value.to_vec())) && !abstains {
+                        let key = String::from_utf8_lossy(key);
+                        let what = format!("node {node} holds {reply:?} for {key} in the end");
+                        return Err(Violation::new("convergence", what));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// With nothing in the way, commands are answered soon, even when all nodes want the same
+    /// entity.
+    fn promptness(&mut self) -> Result<(), Violation> {
+        let nodes = self.whole_nodes();
+        let mut tickets = Vec::new();
+        for number in 0..3 * nodes.len() {
+            let node = nodes[number % nodes.len()];
+            if self.world.is_damageable(node) {
+                continue;
+            }
+            tickets.push((node, self.ask_promptly(node)));
+            self.world.advance(if number % 3 == 0 { 300 } else { 0 });
+        }
+        let deadline = self.world.now() + PROMPT_US;
+        while let Some((node, ticket)) = tickets.pop() {
+            self.world.run_until(deadline, |world| world.reply(ticket).is_some());
+            self.fine()?;
+            match self.world.reply(ticket).map(|(_, value)| value.clone()) {
+                Some(Value::Integer(_)) => {}
+                // Memory for two entities may be in use for a moment.
+                Some(Value::Error(error)) if error.word() == "BUSY" => {
+                    self.world.advance(1_000);
+                    tickets.push((node, self.ask_promptly(node)));
+                }
+                reply => {
+                    let what = format!("a command without faults was answered {reply:?} in time");
+                    return Err(Violation::new("promptness", what));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn ask_promptly(&mut self, node: u8) -> u64 {
+        let words = [&b"APPEND"[..], PROMPT_KEY, b"x"];
+        self.world.submit_bytes(node, &words, None, Freshness::Linearizable)
+    }
+
+    /// Replicas come to hold what any of them knows, without a client touching anything.
+    fn quiet_convergence(&mut self) -> Result<(), Violation> {
+        let entities: Vec<EntityId> =
+            self.world.checker.agreement.histories().map(|(entity, _)| entity).collect();
+        self.converge(|run| {
+            let nodes = run.whole_nodes();
+            let known = |entity: &EntityId| {
+                let of = |node: &u8| run.world.chosen_here(*node, *entity);
+                (*entity, nodes.iter().map(of).max().unwrap_or_default())
+            };
+            entities.iter().map(known).collect()
+        })
+    }
+
+    /// Reads every entity once: what a majority accepted and nobody knows to be chosen comes to
+    /// its end.
+    fn touch_everything(&mut self) -> Result<(), Violation> {
+        let entities: Vec<EntityId> =
+            self.world.checker.agreement.histories().map(|(entity, _)| entity).collect();
+        let nodes = self.whole_nodes();
+        let Some(node) = nodes.iter().find(|node| !self.world.is_damageable(**node)) else {
+            return Err(Violation::new("the run", "no node is whole"));
+        };
+        for entity in entities {
+            let words = ["GET", "nothing"];
+            let fresh = Freshness::Linearizable;
+            let ticket = self.world.submit_for(*node, entity, &words, None, fresh);
+            let deadline = self.world.now() + ENDS_WITHIN_US;
+            self.world.run_until(deadline, |world| world.reply(ticket).is_some());
+            self.fine()?;
+            let reply = self.world.reply(ticket).map(|(_, value)| value.clone());
+            if reply != Some(Value::Null) {
+                let what = format!("a read of {entity:?} at node {node} in the end: {reply:?}");
+                return Err(Violation::new("liveness", what));
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until every whole node holds every entity up to what `wanted` says.
+    fn converge(
+        &mut self,
+        wanted: impl Fn(&Self) -> BTreeMap<EntityId, Entry>,
+    ) -> Result<(), Violation> {
+        let deadline = self.world.now() + CONVERGES_WITHIN_US;
+        loop {
+            self.world.advance(20_000);
+            self.fine()?;
+            let Some(behind) = self.first_behind(&wanted(self)) else { return Ok(()) };
+            if self.world.now() > deadline {
+                return Err(Violation::new("convergence", behind));
+            }
+        }
+    }
+
+    /// A replica that holds less than it should, in words.
+    fn first_behind(&self, wanted: &BTreeMap<EntityId, Entry>) -> Option<String> {
+        for node in self.whole_nodes() {
+            for (entity, last) in wanted {
+                let held = self.world.chosen_here(node, *entity);
+                if held < *last && !self.world.is_damageable(node) {
+                    return Some(format!(
+                        "node {node} has {entity:?} up to {held:?} of {last:?}, with nothing in \
+                         its way"
+                    ));
+                }
+            }
+        }
+        None
+    }
+
+    fn chosen_log(&self) -> Result<ChosenLog, Violation> {
+        let mut log = ChosenLog::new();
+        for (entity, values) in self.world.checker.agreement.histories() {
+            if entity == entity_of(PROMPT_KEY) {
+                continue;
+            }
+            let batches: Result<Vec<ChosenBatch>, _> =
+                values.iter().map(|value| ChosenBatch::parse(value)).collect();
+            let batches = batches.map_err(|error| {
+                Violation::new("validity", format!("{entity:?}: a chosen value: {error}"))
+            })?;
+            log.insert(entity, batches);
+        }
+        Ok(log)
+    }
+
+    fn report(mut self, result: Result<u64, Violation>) -> Report {
+        self.world.coverage.add_counters(&self.world.counters());
+        let (compared, violation) = match result {
+            Ok(compared) => (compared, None),
+            Err(violation) => (0, Some((violation, self.world.trace.to_string()))),
+        };
+        Report {
+            operations: self.clients.asked(),
+            completed: self.clients.completed(),
+            coverage: self.world.coverage,
+            compared,
+            hash: self.world.trace.hash(),
+            violation,
+        }
+    }
+}
