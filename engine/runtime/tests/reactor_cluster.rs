@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -510,4 +510,32 @@ fn a_stranger_on_the_peer_port_is_closed_and_disturbs_nobody() {
     again.send(&[0xff; 64]);
     assert!(again.is_closed());
     assert_eq!(cluster.client(1).ask(&["GET", "key"]), "49");
+}
+
+#[test]
+fn a_stranger_that_drips_its_greeting_is_closed_in_time() {
+    let limits = Limits { handshake_timeout_ms: 1_000, ..Limits::default() };
+    let cluster = Cluster::start(&[1, 1, 1], limits);
+    let local = LocalNode {
+        cluster_id: CLUSTER,
+        node_id: 1,
+        replicas: 3,
+        incarnation: 0x1001,
+        boot_epoch: 1,
+        core_count: 1,
+        core: 0,
+    };
+    let hello = HandshakeDialler::new(local, Target { node_id: 0, core: 0 }).hello();
+    let mut stranger = TcpStream::connect(cluster.nodes[0].peer).unwrap();
+    stranger.set_nodelay(true).unwrap();
+    stranger.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    // Every byte is good and comes in time, but all of them together take eleven times as long as a
+    // handshake may.
+    let stayed = hello[..HANDSHAKE_SIZE - 1].iter().all(|byte| {
+        let sent = stranger.write_all(&[*byte]);
+        let heard = sent.and_then(|()| stranger.read(&mut [0; 1]));
+        heard.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+    });
+    assert!(!stayed, "the node listened to a greeting that did not come to its end");
+    assert_eq!(cluster.client(0).ask(&["SET", "key", "value"]), "+OK");
 }

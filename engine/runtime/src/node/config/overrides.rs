@@ -6,6 +6,7 @@
 use toml::{Table, Value};
 
 use crate::node::config::Config;
+use crate::node::config::cluster_id::value_of_override;
 use crate::node::config::keys::scalar_keys;
 use crate::node::config_error::ConfigError;
 
@@ -56,6 +57,7 @@ pub(super) fn replace(table: &mut Table, replacement: &Override) -> Result<(), C
     };
     let scalars = scalar_keys();
     let typed = match scalars.get(key) {
+        Some(_) if key == "cluster_id" => value_of_override(value).map_err(bad)?,
         Some(Value::Integer(_)) => {
             let number = value.trim().parse().map_err(|_| bad("it must be a whole number"))?;
             Value::Integer(number)

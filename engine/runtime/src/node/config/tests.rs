@@ -192,6 +192,40 @@ fn a_bad_override_names_the_variable_and_the_key() {
 }
 
 #[test]
+fn a_cluster_id_means_the_same_in_the_file_and_in_the_environment() {
+    let with = |value: &str| Override {
+        source_name: "CERTUS_CLUSTER_ID".to_owned(),
+        key: "cluster_id".to_owned(),
+        value: value.to_owned(),
+    };
+    // As it is given to the environment, and as it is written in the file.
+    let cases = [
+        ("10", "10", 10),
+        (" 10 ", "10", 10),
+        ("1_000", "1_000", 1000),
+        ("9223372036854775807", "9223372036854775807", (1 << 63) - 1),
+        ("0x10", "0x10", 16),
+        ("0x10", "\"0x10\"", 16),
+        ("0x0000000000000010", "\"0x0000000000000010\"", 16),
+        ("c0ffee", "\"c0ffee\"", 0xC0_FFEE),
+        ("0xFFFF_FFFF_FFFF_FFFF", "\"ffffffffffffffff\"", u64::MAX),
+    ];
+    for (given, written, meant) in cases {
+        let given = Config::parse(NODES, Path::new("x"), &[with(given)]).unwrap();
+        let written = parse_with_nodes(&format!("cluster_id = {written}")).unwrap();
+        assert_eq!((given.cluster_id.0, written.cluster_id.0), (meant, meant));
+    }
+    for value in ["", "-10", "+10", "0x", "0x+10", "_", "9223372036854775808", "12345678901234567f"]
+    {
+        let error = Config::parse(NODES, Path::new("x"), &[with(value)]).unwrap_err();
+        let message = error.to_string();
+        for word in ["CERTUS_CLUSTER_ID", value, "an integer from 1 to 2^63 - 1", "hexadecimal"] {
+            assert!(message.contains(word), "{value:?} says {message:?}, without {word:?}");
+        }
+    }
+}
+
+#[test]
 fn known_keys_are_complete_and_each_stands_once() {
     let mut keys = known_keys();
     for key in ["cluster_id", "node.id", "node.cores", "log.segment_size_bytes"] {

@@ -12,6 +12,7 @@ use crate::node::data_directory::contents::{
 use crate::node::data_directory::error::{DataDirectoryError, PERMISSIONS, Result, SPACE, failed};
 use crate::node::data_directory::facts::{choose, usable_copies, write_fact};
 use crate::node::data_directory::identity::{DirectoryIdentity, ExpectedIdentity, IDENTITY};
+use crate::node::data_directory::levels::make_durably;
 use crate::node::data_directory::lock::take_lock;
 use crate::node::log_line;
 use crate::node::two_copies::{Copies, sync_directory};
@@ -33,7 +34,7 @@ struct Found {
 }
 
 impl LockedDirectory {
-    /// Makes the directory if there is none, and takes its lock.
+    /// Makes the directory if there is none, and its name durable, and takes its lock.
     ///
     /// # Errors
     ///
@@ -45,15 +46,10 @@ impl LockedDirectory {
                 return Err(DataDirectoryError::NotADirectory { path: path.to_owned() });
             }
             Ok(_) => refuse_foreign_files(path)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                std::fs::create_dir_all(path).map_err(failed(
-                    path,
-                    "making it",
-                    "make it yourself, writable for the user that runs certusd",
-                ))?;
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(failed(path, "looking at it", PERMISSIONS)(error)),
         }
+        make_durably(path, sync_directory)?;
         let lock = take_lock(path)?;
         Ok(Self { path: path.to_owned(), lock })
     }

@@ -37,6 +37,7 @@ mod contents;
 mod error;
 mod facts;
 mod identity;
+mod levels;
 mod lock;
 mod locked_directory;
 #[cfg(test)]

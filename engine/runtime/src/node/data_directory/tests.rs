@@ -76,6 +76,20 @@ fn an_empty_directory_becomes_a_node_and_each_start_is_counted() {
 }
 
 #[test]
+fn a_path_of_several_new_levels_becomes_a_node_and_stays_the_same_one() {
+    let directory = TestDirectory::new();
+    let path = directory.path().join("several/new/levels");
+    for epoch in 1..=2 {
+        let mut data = open(&path, &EXPECTED).unwrap();
+        assert_eq!(data.is_new(), epoch == 1);
+        assert_eq!(data.begin_boot().unwrap(), epoch);
+    }
+    let below_a_file = directory.path().join("file/data");
+    std::fs::write(directory.path().join("file"), b"x").unwrap();
+    assert!(LockedDirectory::take(&below_a_file).is_err());
+}
+
+#[test]
 fn without_a_number_of_cores_the_directorys_is_taken() {
     let (_directory, path) = started();
     let any = ExpectedIdentity { core_count: None, ..EXPECTED };

@@ -29,9 +29,6 @@ use crate::reactor::ring::{Completion, OperationKey, Payload, Ring};
 use crate::reactor::slab::{Key, Slab};
 use crate::reactor::user_data::Kind;
 
-/// A peer that was silent for this long is taken for gone, in microseconds.
-const SILENCE_US: u64 = 2_000_000;
-
 /// How long accepting rests after it failed, in microseconds.
 const ACCEPT_REST_US: u64 = 100_000;
 
@@ -142,6 +139,7 @@ impl InboundTable {
             phase: InboundPhase::Greeting(HandshakeAcceptor::new(self.local)),
             decoder: FrameDecoder::new(self.limits.frame_size_max, self.local.replicas),
             in_kernel: 1,
+            accepted_us: now.0,
             heard_us: now.0,
         });
         let inbound = self.inbound.get(key).expect("just inserted");
@@ -366,26 +364,13 @@ impl InboundTable {
         }
     }
 
-    /// Timers: silence, which in a handshake may not last longer than `patience_us`.
+    /// Timers: silence, and handshakes that take longer than `patience_us` from the accept on.
     pub(super) fn handle_tick(&mut self, now: Time, shard: &mut StringShard, patience_us: u64) {
         let keys: Vec<Key> = self.inbound.keys().collect();
         for key in keys {
             let inbound = self.inbound.get(key).expect("just listed");
-            let silent_us = now.since_us(Time(inbound.heard_us));
-            match inbound.phase {
-                InboundPhase::Up(_) if silent_us > SILENCE_US => {
-                    self.end_inbound(key, now, shard, "silent for 2 s");
-                }
-                InboundPhase::Greeting(_) | InboundPhase::Asking | InboundPhase::Refused
-                    if silent_us > patience_us =>
-                {
-                    self.end_inbound(key, now, shard, "no handshake in time");
-                }
-                InboundPhase::Up(_)
-                | InboundPhase::Greeting(_)
-                | InboundPhase::Asking
-                | InboundPhase::Refused
-                | InboundPhase::Closing => {}
+            if let Some(reason) = inbound.overdue(now, patience_us) {
+                self.end_inbound(key, now, shard, reason);
             }
         }
     }

@@ -45,7 +45,8 @@ pub struct Outbound {
     pub socket: Option<TcpStream>,
     /// Writes the frames of the connection at hand.
     pub encoder: FrameEncoder,
-    /// Messages of this turn, and their size in memory as far as it is counted.
+    /// Messages of this turn, which become frames when it ends. Nothing counts their bytes before:
+    /// what one turn says may go beyond the bound on [`Outbound::unsent_bytes`].
     pub messages: Vec<PeerMessage>,
     /// Frames to be sent next.
     pub output: Vec<u8>,
@@ -99,7 +100,7 @@ impl Outbound {
         matches!(self.phase, LinkPhase::Up)
     }
 
-    /// Bytes encoded and not sent.
+    /// Bytes encoded and not sent; those of messages not encoded yet are left out.
     #[must_use]
     pub fn unsent_bytes(&self) -> usize {
         self.output.len() + self.sending
@@ -138,5 +139,29 @@ impl Outbound {
             buffer.clear();
             self.spare = buffer;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use net::peer::message::PeerMessage;
+
+    use super::Outbound;
+    use crate::reactor::metrics::Counters;
+
+    #[test]
+    fn messages_count_as_unsent_bytes_once_they_are_frames() {
+        let mut link = Outbound::new(0, Some(0), 1 << 20, 1);
+        let mut counters = Counters::default();
+        link.messages.extend([PeerMessage::Heartbeat, PeerMessage::Heartbeat]);
+        assert_eq!(link.unsent_bytes(), 0);
+        link.encode_messages(&mut counters);
+        assert!(link.messages.is_empty() && link.unsent_bytes() == link.output.len());
+        assert!(link.unsent_bytes() > 0);
+        assert_eq!((counters.peer_frames_out, counters.peer_messages_out), (1, 2));
+        let frame = link.take_output();
+        assert_eq!(link.unsent_bytes(), 0);
+        link.sending = frame.len();
+        assert_eq!(link.unsent_bytes(), frame.len(), "under way is not sent");
     }
 }

@@ -1,0 +1,97 @@
+//! The facts of a data directory, as the format page shows them, are what the code writes.
+
+#![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
+
+use std::path::{Path, PathBuf};
+
+use runtime::node::data_directory::{ExpectedIdentity, LockedDirectory};
+use runtime::node::known_incarnations::KnownIncarnations;
+
+const PAGE: &str = include_str!("../../../docs/FORMAT.md");
+
+/// A node's directory that goes with its owner.
+struct Directory(PathBuf);
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).ok();
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let mut text = String::from("```text\n");
+    for (number, line) in bytes.chunks(16).enumerate() {
+        let digits: Vec<String> = line.iter().map(|byte| format!("{byte:02x}")).collect();
+        text.push_str(&format!("{:04x}  {}\n", number * 16, digits.join(" ")));
+    }
+    text.push_str("```\n");
+    text
+}
+
+/// The node of the page's example: started for the third time, and acquainted with node 1.
+fn example() -> Directory {
+    let name = format!("certus-format-{}", std::process::id());
+    let directory = Directory(std::env::temp_dir().join(name));
+    // One left by an earlier process with this number means nothing.
+    std::fs::remove_dir_all(&directory.0).ok();
+    let expected = ExpectedIdentity {
+        cluster_id: 0xc1,
+        node_id: 2,
+        replicas: 3,
+        core_count: Some(4),
+        default_core_count: 1,
+    };
+    let incarnation = 0x0011_2233_4455_6677_8899_aabb_ccdd_eeff;
+    let locked = LockedDirectory::take(&directory.0).unwrap();
+    let mut data = locked.open(&expected, || Ok(incarnation)).unwrap();
+    for epoch in 1..=3 {
+        assert_eq!(data.begin_boot().unwrap(), epoch);
+    }
+    let known = KnownIncarnations::load(&data.peers()).unwrap();
+    let of_the_peer = 0xffee_ddcc_bbaa_9988_7766_5544_3322_1100;
+    assert_eq!(known.remember(1, of_the_peer).unwrap(), of_the_peer);
+    directory
+}
+
+/// Every file under `directory`, by its path in it.
+fn files(directory: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut open = vec![directory.to_owned()];
+    while let Some(inner) = open.pop() {
+        for entry in std::fs::read_dir(inner).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else {
+                found.push(path.strip_prefix(directory).unwrap().to_str().unwrap().to_owned());
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn the_facts_on_the_format_page_are_what_is_written() {
+    let directory = example();
+    for (name, length) in [("identity", 48), ("boot", 40), ("peers/node-1", 36)] {
+        let bytes = std::fs::read(directory.0.join(name)).unwrap();
+        assert_eq!(bytes.len(), length, "{name}");
+        let shown = format!("`{name}`:\n\n{}", hex(&bytes));
+        assert!(PAGE.contains(&shown), "docs/FORMAT.md should show as\n{shown}");
+        assert_eq!(std::fs::read(directory.0.join(format!("{name}.copy"))).unwrap(), bytes);
+    }
+    let lock = std::fs::read_to_string(directory.0.join("LOCK")).unwrap();
+    assert_eq!(lock, format!("{}\n", std::process::id()));
+    // Nothing else is there, so that nothing is left out of the page.
+    let wanted = [
+        "LOCK",
+        "boot",
+        "boot.copy",
+        "identity",
+        "identity.copy",
+        "peers/node-1",
+        "peers/node-1.copy",
+    ];
+    assert_eq!(files(&directory.0), wanted);
+}
