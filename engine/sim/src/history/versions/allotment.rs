@@ -72,8 +72,8 @@ impl Judge<'_> {
                 let others = contenders.iter().map(|contender| contender.entry.to_string());
                 let others: Vec<String> = others.collect();
                 let what = format!(
-                    "entries {} need more operations of one kind than there were: one must have \
-                     taken effect twice",
+                    "there is no way to give entries {} the commands that they need, and every \
+                     answered command one place: one took effect twice, or another not at all",
                     others.join(", ")
                 );
                 Err(Violation::new("exactly-once", what))

@@ -196,6 +196,12 @@ fn what_nobody_asked_for_is_found() {
     let batches = [plain("k", "1"), batch(&[], &[("k", None)])];
     finds(&history, &batches, "validity", "deletion of k");
     finds(&history, &[noted("x", OK, "k", "1")], "validity", "which is nobody's");
+    let mut chosen = log(vec![noted("a", OK, "k", "1")]);
+    let history_of_other = [once("a", unknown("SET k 1", 0))];
+    assert!(check(&history_of_other, &chosen).is_ok());
+    let batches = chosen.remove(&ENTITY).unwrap();
+    chosen.insert(plog::vocabulary::EntityId(8), batches);
+    assert_eq!(check(&history_of_other, &chosen).unwrap_err().invariant, "validity");
     // Asked for, but not yet.
     let read = told("GET k", (0, 5), bulk("1"), 1);
     let history = [told("SET k 1", (6, 7), OK, 2), read, unknown("SET k 2", 6)];
@@ -339,6 +345,34 @@ fn forwarded_commands_are_found_under_the_ids_that_replicas_made_up() {
 }
 
 #[test]
+fn one_command_is_one_request_and_every_answered_one_has_a_place() {
+    // Two requests of one batch.
+    let two = own_batch(1, &OK, &[("k", Some("1"))]);
+    let requests = [&two.requests[..], &[(vec![0xFF, 2], OK.to_resp3())]].concat();
+    let two = [ChosenBatch { requests, ..two }];
+    passes(&[unknown("SET k 1", 0), unknown("SET k 1", 0)], &two);
+    finds(&[unknown("SET k 1", 0)], &two, "exactly-once", "entry 1");
+    // Two commands that both name a later entry, and one request for them.
+    let get_set = told("GETSET k 2", (2, 9), bulk("1"), 3);
+    let request = own_batch(1, &bulk("1"), &[("k", Some("2"))]);
+    let batches = [plain("k", "1"), request, ChosenBatch::default()];
+    let set = told("SET k 1", (0, 1), OK, 1);
+    passes(&[set.clone(), get_set.clone()], &batches);
+    let history = [set, get_set.clone(), get_set];
+    finds(&history, &batches, "exactly-once", "entries 2, 3");
+    // One of unknown fate may have been taken for the request of one that has no other place.
+    let incr = told("INCR n", (0, 9), int(1), 2);
+    let request = own_batch(1, &int(1), &[("n", Some("1"))]);
+    let history = [incr, unknown("INCR n", 0)];
+    let checked = passes(&history, &[request, ChosenBatch::default()]);
+    assert_eq!((checked.reallotted, checked.unknown_applied), (1, 0));
+    // Nor can one of unknown fate be in a batch more often than it was called.
+    let effect = [plain("n", "2")];
+    passes(&[unknown("INCR n", 0), unknown("INCR n", 0)], &effect);
+    finds(&[unknown("INCR n", 0)], &effect, "exactly-once", "entry 1");
+}
+
+#[test]
 fn a_request_that_changed_nothing_is_somebodys() {
     let set = told("SET k 1", (0, 1), OK, 1);
     let batches = [plain("k", "1"), own_batch(1, &int(0), &[])];
@@ -346,7 +380,12 @@ fn a_request_that_changed_nothing_is_somebodys() {
     passes(&[set.clone(), unknown("SETNX k 2", 2)], &batches);
     passes(&[set.clone(), told("SETNX k 2", (2, 9), int(0), 2), unknown("DEL q", 2)], &batches);
     finds(&[set.clone(), unknown("SETNX q 2", 2)], &batches, "linearizable", "entry 2");
-    finds(&[set, refused("SETNX k 2", (2, 3))], &batches, "validity", "refused");
+    finds(&[set.clone(), refused("SETNX k 2", (2, 3))], &batches, "validity", "refused");
+    // One that was called when the entry was known sees it, but is not in it.
+    let read = told("GET k", (2, 3), bulk("1"), 2);
+    let late = told("SETNX k 2", (4, 5), int(0), 2);
+    passes(&[set.clone(), read.clone(), late.clone(), unknown("SETNX k 2", 3)], &batches);
+    finds(&[set, read, late], &batches, "linearizable", "entry 2");
 }
 
 #[test]
@@ -393,6 +432,29 @@ fn a_search_without_end_is_given_up_and_counted() {
     history.push(once("a", told("INCR n", (90, 91), int(1), 1)));
     let batches = [noted("a", int(1), "n", &sum.to_string())];
     assert_eq!(passes(&history, &batches).given_up, 1);
+}
+
+#[test]
+fn a_batch_as_large_as_they_come_is_searched() {
+    let ids: Vec<String> = (1..=1024).map(|number| format!("id-{number}")).collect();
+    let requests: Vec<(&str, Value)> =
+        ids.iter().zip(1..).map(|(id, count)| (id.as_str(), int(count))).collect();
+    let batches = [batch(&requests, &[("n", Some("1024")), ("k", Some("1"))])];
+    let mut history: Vec<Operation> = ids
+        .iter()
+        .zip(1..)
+        .map(|(id, count)| once(id, told("INCR n", (0, 9), int(count), 1)))
+        .collect();
+    history.push(told("SET k 1", (0, 9), OK, 1));
+    history.push(told("GET n", (0, 9), bulk("512"), 1));
+    let seen = |n: Value, k: Value| told("MGET n k", (0, 9), Value::Array(vec![n, k]), 1);
+    history.push(seen(bulk("700"), Value::Null));
+    history.push(seen(bulk("900"), bulk("1")));
+    let checked = passes(&history, &batches);
+    assert_eq!((checked.searched, checked.given_up), (1, 0));
+    // The key is set after 700 of them, or before 600, but not both.
+    history.push(seen(bulk("600"), bulk("1")));
+    finds(&history, &batches, "linearizable", "no order of its commands explains entry 1");
 }
 
 #[test]
