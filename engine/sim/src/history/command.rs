@@ -218,6 +218,28 @@ impl<'a> Command<'a> {
             _ => false,
         }
     }
+
+    /// Whether something of it can be seen when `key` was left with `value` by this command and
+    /// others, or was deleted, if that is `None`: it left it so, or others added to what it left.
+    #[must_use]
+    pub fn can_be_part_of(&self, key: &[u8], value: Option<&[u8]>) -> bool {
+        let begins = |to: &[u8], with: &[u8]| {
+            to == key && value.is_some_and(|value| value.starts_with(with))
+        };
+        match *self {
+            Self::Set { key: to, value, .. } | Self::CompareAndSet { key: to, value, .. } => {
+                begins(to, value)
+            }
+            Self::SetMany(pairs) => pairs.chunks_exact(2).any(|pair| begins(&pair[0], &pair[1])),
+            Self::Append(to, tail) => {
+                let is_part = |value: &[u8]| {
+                    tail.is_empty() || value.windows(tail.len()).any(|part| part == tail)
+                };
+                to == key && value.is_some_and(is_part)
+            }
+            _ => self.can_leave(key, value),
+        }
+    }
 }
 
 /// The integer that `text` is the one spelling of, as Redis has it.

@@ -103,6 +103,7 @@ fn batches_by_chance_agree_with_the_engine() {
                     let last = evaluated.changes.iter().rfind(|other| other.key == change.key);
                     let value = last.and_then(|last| last.value.as_deref());
                     assert!(command.can_leave(change.key, value), "{command:?}");
+                    assert!(command.can_be_part_of(change.key, value), "{command:?}");
                     assert!(command.keys().contains(&change.key) && command.is_write());
                 }
                 *(if is_observer { &mut unchanged } else { &mut changed }) += 1;
@@ -237,6 +238,22 @@ fn a_chosen_value_is_read_and_a_malformed_one_is_not() {
     assert_eq!(malformed(b"\x02\0\0\0\x02\x01\0\0\0b\x02\x01\0\0\0a"), 10, "descending");
     assert_eq!(malformed(b"\x02\0\0\0\x02\x01\0\0\0a\x02\x01\0\0\0a"), 10, "twice the same");
     assert_eq!(malformed(b"\xff\xff\xff\xff\x02\xff\xff\xff\xff"), 4);
+}
+
+#[test]
+fn what_a_value_shows_of_its_commands() {
+    let shows = |text: &str, value: Option<&str>| {
+        let words = words(text);
+        let command = Command::parse(&words).unwrap();
+        command.can_be_part_of(b"k", value.map(str::as_bytes))
+    };
+    assert!(shows("SET k a;", Some("a;b;")) && shows("APPEND k b;", Some("a;b;c;")));
+    assert!(shows("MSET q 1 k a;", Some("a;b;")) && shows("DEL q k", None));
+    assert!(shows("INCR k", Some("7")) && shows("APPEND k ", Some("7")));
+    assert!(!shows("SET k b;", Some("a;b;")) && !shows("SET q a;", Some("a;b;")));
+    assert!(!shows("APPEND k d;", Some("a;b;")) && !shows("APPEND q b;", Some("a;b;")));
+    assert!(!shows("INCR k", Some("a;")) && !shows("SET k a;", None) && !shows("DEL q", None));
+    assert!(!shows("GET k", Some("a;")) && !shows("MSET q a; k b;", Some("a;b;")));
 }
 
 #[test]

@@ -280,7 +280,7 @@ impl<'a> Judge<'a> {
             return Ok(());
         }
         checked.searched += 1;
-        for allowance in [Allowance::Answered, Allowance::Unused] {
+        for allowance in Allowance::STEPS {
             let (puzzle, origins) = self.puzzle(entry, &due, allowance);
             if let Some(explanation) = puzzle.solve().explanations.first() {
                 let needs = needs(explanation, &origins);

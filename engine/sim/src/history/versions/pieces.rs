@@ -33,15 +33,25 @@ pub(super) enum Origin {
     Loose(Loose),
 }
 
-/// How much of what is loose a puzzle gets.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+/// How much of what is loose a puzzle gets: each of these, and all before it.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) enum Allowance {
     /// What was answered as of this batch, and is in no batch before it.
     Answered,
-    /// That, and what is of unknown fate and no batch before it was found to need.
+    /// What was answered as of a later one, perhaps as a copy, and is in no batch before it.
+    Copies,
+    /// Of what is of unknown fate, and no batch before it was found to need, what can be seen in
+    /// its effects.
+    Likely,
+    /// All that is of unknown fate and not needed before.
     Unused,
     /// All that can be in it at all, whoever else needs it.
     All,
+}
+
+impl Allowance {
+    /// One after the other, until the batch is explained, at nobody's cost.
+    pub(super) const STEPS: [Self; 4] = [Self::Answered, Self::Copies, Self::Likely, Self::Unused];
 }
 
 impl<'a> Judge<'a> {
@@ -65,15 +75,21 @@ impl<'a> Judge<'a> {
                 origins.push(Origin::Loose(loose));
             }
         }
-        if all {
+        if allowance >= Allowance::Copies {
             for number in self.later(entry) {
-                pieces.push(self.piece(number, false, true));
-                origins.push(Origin::Loose(Loose::Subject(number)));
+                let loose = Loose::Subject(number);
+                if all || self.used(loose) == 0 {
+                    pieces.push(self.piece(number, false, true));
+                    origins.push(Origin::Loose(loose));
+                }
             }
         }
         let mut is_whole = true;
-        if allowance != Allowance::Answered {
+        if allowance >= Allowance::Likely {
             let mut classes = self.possible_classes(entry);
+            if allowance == Allowance::Likely {
+                classes.retain(|number| self.can_show(entry, &self.classes[*number].command));
+            }
             is_whole = pieces.len() + classes.len() <= PIECES_MAX;
             classes.truncate(PIECES_MAX.saturating_sub(pieces.len()));
             for number in classes {
@@ -99,14 +115,14 @@ impl<'a> Judge<'a> {
             // A request is noted also when it changed nothing.
             .filter(|number| self.has_own(entry) || self.may_touch(entry, command(*number)))
             .collect();
-        possible.sort_by_key(|number| !self.can_leave_an_effect(entry, command(*number)));
+        possible.sort_by_key(|number| !self.can_show(entry, command(*number)));
         possible
     }
 
-    /// Whether a command can be the last that changed one of the batch's keys.
-    fn can_leave_an_effect(&self, entry: u64, command: &Command<'_>) -> bool {
+    /// Whether an effect of the batch can show that a command was in it.
+    fn can_show(&self, entry: u64, command: &Command<'_>) -> bool {
         let mut effects = self.batch(entry).effects.iter();
-        effects.any(|(key, value)| command.can_leave(key, value.as_deref()))
+        effects.any(|(key, value)| command.can_be_part_of(key, value.as_deref()))
     }
 
     /// The batch as a puzzle of these pieces.

@@ -360,12 +360,12 @@ fn one_command_is_one_request_and_every_answered_one_has_a_place() {
     passes(&[set.clone(), get_set.clone()], &batches);
     let history = [set, get_set.clone(), get_set];
     finds(&history, &batches, "exactly-once", "entries 2, 3");
-    // One of unknown fate may have been taken for the request of one that has no other place.
-    let incr = told("INCR n", (0, 9), int(1), 2);
-    let request = own_batch(1, &int(1), &[("n", Some("1"))]);
-    let history = [incr, unknown("INCR n", 0)];
-    let checked = passes(&history, &[request, ChosenBatch::default()]);
-    assert_eq!((checked.reallotted, checked.unknown_applied), (1, 0));
+    // One that could be in the batch without an id was taken for the request of one that cannot.
+    let set = |entry| told("SET k 1", (0, 9), OK, entry);
+    let request = own_batch(1, &OK, &[("k", Some("1"))]);
+    let batches = [request, ChosenBatch::default()];
+    assert_eq!(passes(&[set(1), set(2)], &batches).reallotted, 1);
+    finds(&[set(1), set(2), set(2)], &batches, "exactly-once", "entries 1, 2");
     // Nor can one of unknown fate be in a batch more often than it was called.
     let effect = [plain("n", "2")];
     passes(&[unknown("INCR n", 0), unknown("INCR n", 0)], &effect);

@@ -18,7 +18,7 @@ use crate::history::command::Command;
 use crate::history::model::{Change, State};
 
 /// Steps of one search, beyond which it is given up.
-const STEPS_MAX: usize = 20_000;
+const STEPS_MAX: usize = 5_000;
 
 /// How many pieces of unknown fate may be fitted in without an id, attempt by attempt; the first
 /// attempt is without any.
