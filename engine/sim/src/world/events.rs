@@ -29,9 +29,9 @@ impl World {
             Event::Frame { from, to, generation, bytes } => {
                 self.handle_frame(from, to, generation, &bytes);
             }
-            Event::Written { to, epoch, failed } => self.handle_written(to, epoch, failed),
-            Event::Read { to, epoch, read } => {
-                if !self.is_current(to, epoch) {
+            Event::Written { to, start, failed } => self.handle_written(to, start, failed),
+            Event::Read { to, start, read } => {
+                if !self.is_current(to, start) {
                     return true;
                 }
                 let may_fail = self.may_be_damaged.contains(&to.node);
@@ -45,8 +45,8 @@ impl World {
                 self.coverage.read_errors += u64::from(fails);
                 self.pump(to);
             }
-            Event::Tick { to, epoch } => {
-                if !self.is_current(to, epoch) {
+            Event::Tick { to, start } => {
+                if !self.is_current(to, start) {
                     return true;
                 }
                 let now = self.clock_of(to.node);
@@ -71,12 +71,12 @@ impl World {
     }
 
     /// Whether a core runs, and in that boot.
-    fn is_current(&self, id: CoreId, epoch: u32) -> bool {
-        self.epoch(id.node) == epoch && self.is_up(id.node)
+    fn is_current(&self, id: CoreId, start: u32) -> bool {
+        self.nodes[usize::from(id.node)].starts == start && self.is_up(id.node)
     }
 
     /// A log write goes to the disk.
-    pub(super) fn begin_write(&mut self, id: CoreId, epoch: u32, write: SegmentWrite) {
+    pub(super) fn begin_write(&mut self, id: CoreId, start: u32, write: SegmentWrite) {
         let size = usize::try_from(self.config.segment_size).expect("32 bits fit a usize");
         let recycles = self.config.recycles;
         let core = self.core(id);
@@ -93,11 +93,11 @@ impl World {
         core.write = Some(write);
         let delay = 1 + self.chances.disk.below(self.config.faults.write_max_us);
         let failed = self.chances.errors.happens(self.config.faults.write_error);
-        self.schedule(delay, Event::Written { to: id, epoch, failed });
+        self.schedule(delay, Event::Written { to: id, start, failed });
     }
 
-    fn handle_written(&mut self, to: CoreId, epoch: u32, failed: bool) {
-        if !self.is_current(to, epoch) {
+    fn handle_written(&mut self, to: CoreId, start: u32, failed: bool) {
+        if !self.is_current(to, start) {
             return;
         }
         if failed {

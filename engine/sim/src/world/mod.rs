@@ -83,17 +83,17 @@ enum Event {
     },
     Written {
         to: CoreId,
-        epoch: u32,
+        start: u32,
         failed: bool,
     },
     Read {
         to: CoreId,
-        epoch: u32,
+        start: u32,
         read: PLogRead,
     },
     Tick {
         to: CoreId,
-        epoch: u32,
+        start: u32,
     },
     Dial {
         from: CoreId,
@@ -513,7 +513,7 @@ impl World {
 
     /// Does what a core's shard wants done.
     fn pump(&mut self, id: CoreId) {
-        let epoch = self.epoch(id.node);
+        let start = self.nodes[usize::from(id.node)].starts;
         let is_full = self.full.contains(&id.node);
         let Some(shard) = self.core(id).shard.as_mut() else { return };
         while !is_full && shard.spares_wanted() > 0 {
@@ -521,11 +521,11 @@ impl World {
             shard.handle_spare(spare);
         }
         if let Some(write) = shard.poll_write() {
-            self.begin_write(id, epoch, write);
+            self.begin_write(id, start, write);
         }
         while let Some(read) = self.core(id).shard.as_mut().and_then(StringShard::poll_read) {
             let delay = 1 + self.chances.disk.below(self.config.faults.read_max_us);
-            self.schedule(delay, Event::Read { to: id, epoch, read });
+            self.schedule(delay, Event::Read { to: id, start, read });
         }
         // All that leaves is shown to the checkers, held back or not.
         while let Some(outgoing) = self.core(id).shard.as_mut().and_then(StringShard::poll_message)
@@ -560,8 +560,7 @@ impl World {
                 return;
             }
         }
-        self.schedule_tick(id, epoch);
-        let start = self.nodes[usize::from(id.node)].starts;
+        self.schedule_tick(id, start);
         let boot = Boot { node: id.node, core: id.core, start };
         let damageable = self.is_damageable(id.node);
         let Self { nodes, checker, .. } = self;
@@ -572,7 +571,7 @@ impl World {
         }
     }
 
-    fn schedule_tick(&mut self, id: CoreId, epoch: u32) {
+    fn schedule_tick(&mut self, id: CoreId, start: u32) {
         let clock = self.nodes[usize::from(id.node)].clock;
         let now = self.now;
         let core = self.core(id);
@@ -580,7 +579,7 @@ impl World {
         let at = clock.world_us(timeout).max(now);
         if core.tick_at.is_none_or(|tick| at < tick) {
             core.tick_at = Some(at);
-            self.schedule_at(at, Event::Tick { to: id, epoch });
+            self.schedule_at(at, Event::Tick { to: id, start });
         }
     }
 

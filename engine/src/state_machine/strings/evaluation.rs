@@ -118,18 +118,20 @@ impl Evaluation<'_> {
     /// Refuses what would make the entity too large to be sent to a replica in one piece. What
     /// makes it smaller is never refused.
     fn check_entity_size(&mut self, key: &[u8], size: usize) -> Result<(), RespError> {
-        let old = self.value(key).map_or(0, |old| key.len() + KEY_OVERHEAD_BYTES + old.len());
-        let new = key.len() + KEY_OVERHEAD_BYTES + size;
-        if new > old {
-            let growth = self.overlay.growth_bytes + (new - old);
-            if self.state.memory_bytes() + growth > ENTITY_SIZE_MAX {
-                return Err(RespError::new(
-                    "OOM keys that share a {tag} may hold 4 MiB in all; use another tag",
-                ));
-            }
-            self.overlay.growth_bytes = growth;
+        let growth = signed(key.len() + KEY_OVERHEAD_BYTES + size) - self.held_bytes(key);
+        let grown = self.overlay.growth_bytes + growth;
+        if growth > 0 && signed(self.state.memory_bytes()) + grown > signed(ENTITY_SIZE_MAX) {
+            return Err(RespError::new(
+                "OOM keys that share a {tag} may hold 4 MiB in all; use another tag",
+            ));
         }
+        self.overlay.growth_bytes = grown;
         Ok(())
+    }
+
+    /// What the key and its value take of the entity's size.
+    fn held_bytes(&self, key: &[u8]) -> isize {
+        signed(self.value(key).map_or(0, |value| key.len() + KEY_OVERHEAD_BYTES + value.len()))
     }
 
     /// Deletes `key` and says whether it was there.
@@ -137,6 +139,7 @@ impl Evaluation<'_> {
         if self.value(key).is_none() {
             return false;
         }
+        self.overlay.growth_bytes -= self.held_bytes(key);
         if self.state.value(key).is_some() {
             self.overlay.change(key, Change::Delete);
         } else {
@@ -192,12 +195,17 @@ impl Evaluation<'_> {
     }
 
     fn set_many(&mut self, arguments: &Arguments) -> Result<Value, RespError> {
-        // All or none: nothing is put before every value is known to be small enough.
-        for value in arguments.iter_from(2).step_by(2) {
+        // All or none: nothing is put before all is known to fit. A key that comes twice is counted
+        // twice here, at most to its disadvantage.
+        let pairs = || arguments.iter_from(1).step_by(2).zip(arguments.iter_from(2).step_by(2));
+        let growth_before = self.overlay.growth_bytes;
+        let fits = pairs().try_for_each(|(key, value)| {
             check_value_size(value.len())?;
-        }
-        for (key, value) in arguments.iter_from(1).step_by(2).zip(arguments.iter_from(2).step_by(2))
-        {
+            self.check_entity_size(key, value.len())
+        });
+        self.overlay.growth_bytes = growth_before;
+        fits?;
+        for (key, value) in pairs() {
             self.put(key, value)?;
         }
         Ok(Value::OK)
@@ -244,6 +252,11 @@ impl Evaluation<'_> {
         }
         Ok(Value::Integer(i64::from(equal)))
     }
+}
+
+/// A size for sums that may go down.
+fn signed(size: usize) -> isize {
+    isize::try_from(size).expect("nothing in memory is larger")
 }
 
 fn check_value_size(size: usize) -> Result<(), RespError> {

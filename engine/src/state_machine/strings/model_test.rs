@@ -623,3 +623,35 @@ fn keys_of_one_tag_hold_so_much_and_may_always_shrink() {
     assert_eq!(run(&mut state, &mut entry, &["SET", "{t}4", &large]), Value::OK);
     assert!(state.memory_bytes() <= super::ENTITY_SIZE_MAX);
 }
+
+#[test]
+fn a_refused_mset_sets_nothing() {
+    let mut state = Strings::default();
+    let large = "x".repeat(1 << 20);
+    for (key, entry) in ["{t}1", "{t}2", "{t}3"].into_iter().zip(1..) {
+        let mut overlay = Overlay::default();
+        let set = Arguments::from_slices(&["SET", key, &large]);
+        assert_eq!(state.evaluate(&mut overlay, &set), Value::OK);
+        let mut effects = Vec::new();
+        Strings::encode_effects(&overlay, &mut effects);
+        state.apply(Entry(entry), &effects).unwrap();
+    }
+    let mut overlay = Overlay::default();
+    let set = Arguments::from_slices(&["MSET", "{t}4", "small", "{t}5", &large]);
+    let reply = state.evaluate(&mut overlay, &set);
+    assert!(matches!(reply, Value::Error(_)), "{reply:?}");
+    assert!(!Strings::has_effects(&overlay), "an error was replied, and {{t}}4 is set");
+}
+
+#[test]
+fn what_comes_and_goes_in_a_batch_takes_no_room() {
+    let state = Strings::default();
+    let large = "x".repeat(1 << 20);
+    let mut overlay = Overlay::default();
+    for _ in 0..6 {
+        let set = Arguments::from_slices(&["SET", "a", &large]);
+        assert_eq!(state.evaluate(&mut overlay, &set), Value::OK);
+        let delete = Arguments::from_slices(&["DEL", "a"]);
+        assert_eq!(state.evaluate(&mut overlay, &delete), Value::Integer(1));
+    }
+}

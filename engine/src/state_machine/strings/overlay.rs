@@ -36,8 +36,8 @@ pub struct Overlay {
     /// left to replicate: replies already rest on the change, and a request id that came with it
     /// must be remembered, so the batch has to be decided all the same.
     changed: bool,
-    /// Bytes by which the changes that make the entity larger do so.
-    pub(super) growth_bytes: usize,
+    /// Bytes by which the changes make the entity larger, or smaller.
+    pub(super) growth_bytes: isize,
     /// Bytes of all changes noted, those that were replaced by later ones included.
     noted_bytes: usize,
 }
