@@ -13,7 +13,7 @@ use net::peer::frame_encoder::FrameEncoder;
 pub(super) const FRAME_SIZE_MAX: usize = 1 << 20;
 
 /// Bytes that may be under way on a stream; beyond it the sender drops messages.
-pub(super) const UNDER_WAY_MAX: usize = 64 << 10;
+pub(super) const UNDER_WAY_MAX: usize = 8 << 10;
 
 /// How frames travel.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
