@@ -41,6 +41,10 @@ const PROMPT_KEY: &[u8] = b"{prompt}";
 /// A command that nothing hinders is answered within this time: half a client's patience.
 const PROMPT_US: u64 = 500_000;
 
+/// So long nothing must be chosen before the history is looked at: many times the longest retry and
+/// back-off.
+const QUIET_US: u64 = 400_000;
+
 /// And all replicas must hold the same within this time after that.
 const CONVERGES_WITHIN_US: u64 = 10_000_000;
 
@@ -161,6 +165,7 @@ impl Run<'_> {
         self.promptness()?;
         self.quiet_convergence()?;
         self.touch_everything()?;
+        self.settle()?;
         let chosen = self.chosen_log()?;
         let history = self.clients.history();
         let checked = versions::check(history, &chosen)?;
@@ -443,6 +448,26 @@ impl Run<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Waits until nothing is chosen any more: a command whose client gave up may be under way yet.
+    fn settle(&mut self) -> Result<(), Violation> {
+        let chosen = |run: &Self| {
+            let histories = run.world.checker.agreement.histories();
+            histories.map(|(_, values)| values.len()).sum::<usize>()
+        };
+        let deadline = self.world.now() + ENDS_WITHIN_US;
+        loop {
+            let before = chosen(self);
+            self.world.advance(QUIET_US);
+            self.fine()?;
+            if chosen(self) == before {
+                return Ok(());
+            }
+            if self.world.now() > deadline {
+                return Err(Violation::new("liveness", "entries are chosen for nobody, for ever"));
+            }
+        }
     }
 
     /// Waits until every whole node holds every entity up to what `wanted` says.
