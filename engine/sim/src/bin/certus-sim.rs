@@ -288,7 +288,7 @@ impl Range {
         let per_thousand = match name {
             // Rare by their nature.
             "values_unresolved" | "messages_ahead" => 1,
-            "no_ops" => 3,
+            "no_ops" | "torn_writes" | "torn_tails" => 3,
             "dropped_messages" | "misdirected_writes" | "wipes" | "full_disks" => 5,
             "damaged_starts" | "read_errors" | "write_errors" | "unreported_writes" => 5,
             _ => 20,
