@@ -17,8 +17,8 @@ pub struct Disk {
     /// How far each segment was written, in bytes, but for the last write: damage there cannot be
     /// told from a write that a crash tore, and no log could.
     settled: BTreeMap<SegmentId, usize>,
-    /// Where the last write began and ended.
-    last: Option<(SegmentId, usize, usize)>,
+    /// Where the last write that was reported ended.
+    last: Option<(SegmentId, usize)>,
     /// Writes made durable.
     pub writes: u64,
 }
@@ -56,6 +56,11 @@ impl Disk {
     pub fn write(&mut self, segment: SegmentId, offset: u64, bytes: &[u8]) {
         self.writes += 1;
         self.write_some(segment, offset, bytes, |_| true);
+        // Only a whole write after it tells damage from a torn write.
+        let begin = usize::try_from(offset).expect("inside a segment");
+        if let Some((before, end)) = self.last.replace((segment, begin + bytes.len())) {
+            self.settled.insert(before, end);
+        }
     }
 
     /// A write of those blocks that `survives` names.
@@ -79,9 +84,6 @@ impl Disk {
                 let begin = offset + number * BLOCK_SIZE;
                 file[begin..begin + BLOCK_SIZE].copy_from_slice(block);
             }
-        }
-        if let Some((before, _, end)) = self.last.replace((segment, offset, offset + bytes.len())) {
-            self.settled.insert(before, end);
         }
     }
 
