@@ -223,7 +223,7 @@ enum Mode {
 }
 
 /// The segment being fed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Current {
     segment: SegmentId,
     /// Whole blocks of the file.
@@ -252,7 +252,10 @@ enum Step {
 }
 
 /// Reads a log's segments in ascending order and says what they hold.
-#[derive(Debug)]
+///
+/// A clone goes on from the same place: several ways in which a log may end are judged without
+/// reading what they have in common again.
+#[derive(Clone, Debug)]
 pub struct Scanner {
     identity: LogIdentity,
     current: Option<Current>,

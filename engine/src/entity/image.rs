@@ -78,6 +78,10 @@ impl<M: StateMachine> Entity<M> {
             request_ids = RequestIds::default();
         }
         let state = M::decode(&rest[used..])?;
+        if state.applied() != applied {
+            // Both are bytes from outside, and the next entry has to follow the state's.
+            return Err(malformed(length));
+        }
         self.request_ids = request_ids;
         self.state = state;
         self.applied = applied;

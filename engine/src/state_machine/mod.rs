@@ -44,6 +44,9 @@ pub trait StateMachine: Default + Debug {
     /// When the bytes are not an encoding of effects; nothing was applied then.
     fn apply(&mut self, entry: Entry, effects: &[u8]) -> Result<(), InvalidState>;
 
+    /// The last entry applied.
+    fn applied(&self) -> Entry;
+
     /// Appends the whole state to `out`.
     fn encode(&self, out: &mut Vec<u8>);
 

@@ -13,7 +13,7 @@ use crate::disk::{
 const ENTITY: EntityId = EntityId(7);
 
 /// Loads through the index, reading only what the plan names.
-fn load(disk: &Disk, index: &Index, entity: EntityId) -> LoadedEntity {
+pub fn load(disk: &Disk, index: &Index, entity: EntityId) -> LoadedEntity {
     let plan = index.load_plan(entity);
     assert!(plan.records.is_sorted_by(|left, right| left < right));
     let mut assembler = plan.assembler();
@@ -24,7 +24,7 @@ fn load(disk: &Disk, index: &Index, entity: EntityId) -> LoadedEntity {
 }
 
 /// Replays everything.
-fn replay(records: &[LogRecord], entity: EntityId) -> LoadedEntity {
+pub fn replay(records: &[LogRecord], entity: EntityId) -> LoadedEntity {
     let mut assembler = Assembler::new(entity);
     for record in records.iter().filter(|record| record.entity() == entity) {
         assembler.push(record.clone()).expect("a record of the entity");

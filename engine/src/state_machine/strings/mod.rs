@@ -77,12 +77,6 @@ struct Record {
 }
 
 impl Strings {
-    /// Last entry applied.
-    #[must_use]
-    pub fn applied(&self) -> Entry {
-        self.applied
-    }
-
     /// The value of `key`.
     #[must_use]
     pub fn value(&self, key: &[u8]) -> Option<&Rc<[u8]>> {
@@ -164,6 +158,10 @@ impl StateMachine for Strings {
         }
         self.applied = entry;
         Ok(())
+    }
+
+    fn applied(&self) -> Entry {
+        self.applied
     }
 
     fn encode(&self, out: &mut Vec<u8>) {

@@ -1,0 +1,208 @@
+//! Messages of every kind that keep every rule.
+
+use std::rc::Rc;
+
+use net::peer::message::{
+    CarriedValue, CatchUpAnswer, CatchUpRequest, ChosenEntry, ChosenNotice, EntityImage,
+    EntryMessage, ForwardAnswer, ForwardedCommand, NewerNotice, PeerMessage, ReadAnswer, ReadCheck,
+    ReadOutcome, Request, SweepAnswer, SweepRequest, SweptEntity,
+};
+use plog::entry_record::EntryRecord;
+use plog::vocabulary::{AcceptorId, Ballot, BootEpoch, EntityId, Entry, ValueId};
+
+use crate::fuzzing::Random;
+
+/// Size of the replica set that the messages are of.
+pub const REPLICAS: u8 = 3;
+
+fn small(random: &mut Random, end: usize) -> u64 {
+    u64::try_from(random.below(end)).expect("fits")
+}
+
+fn acceptor(random: &mut Random) -> AcceptorId {
+    AcceptorId(random.byte() % REPLICAS)
+}
+
+fn ballot(random: &mut Random, round: u32) -> Ballot {
+    Ballot { round, epoch: BootEpoch(1 + u32::from(random.byte())), acceptor: acceptor(random) }
+}
+
+fn value_id(random: &mut Random) -> ValueId {
+    let epoch = BootEpoch(1 + u32::from(random.byte()));
+    ValueId { originator: acceptor(random), epoch, counter: random.next() }
+}
+
+fn maybe<T>(random: &mut Random, make: impl FnOnce(&mut Random) -> T) -> Option<T> {
+    (random.below(2) == 0).then(|| make(random))
+}
+
+fn entity(random: &mut Random) -> EntityId {
+    EntityId(random.next())
+}
+
+/// An entry, from 1.
+fn entry(random: &mut Random) -> Entry {
+    Entry(1 + (random.next() >> (2 + random.below(62))))
+}
+
+fn shared(random: &mut Random) -> Rc<[u8]> {
+    random.bytes(40).into()
+}
+
+fn record(random: &mut Random) -> EntryRecord {
+    let prepared = ballot(random, 1);
+    let round = 2 + u32::from(random.byte());
+    let promised = ballot(random, round);
+    let value = maybe(random, |random| (ballot(random, 1), value_id(random)));
+    EntryRecord {
+        prepared,
+        promised,
+        accepted: value.map_or(Ballot::NONE, |(accepted, _)| accepted),
+        value_id: value.map(|(_, id)| id),
+        chosen: value.is_some() && random.below(2) == 0,
+    }
+}
+
+fn carried(random: &mut Random) -> CarriedValue {
+    CarriedValue { id: value_id(random), bytes: shared(random) }
+}
+
+fn entry_message(random: &mut Random) -> EntryMessage {
+    EntryMessage {
+        entity: entity(random),
+        entry: entry(random),
+        mine: record(random),
+        yours: record(random),
+        request: maybe(random, |random| Request {
+            ballot: ballot(random, 3),
+            value_id: maybe(random, value_id),
+        }),
+        values: (0..random.below(3)).map(|_| carried(random)).collect(),
+        max_chosen: Entry(small(random, 1000)),
+    }
+}
+
+fn image(random: &mut Random) -> EntityImage {
+    EntityImage {
+        entity: entity(random),
+        applied: entry(random),
+        chain: 3,
+        last_value_id: maybe(random, value_id),
+        recent: (0..random.below(4)).map(|_| value_id(random)).collect(),
+        state: shared(random),
+        max_chosen: entry(random),
+    }
+}
+
+fn catch_up_answer(random: &mut Random) -> CatchUpAnswer {
+    let first = 1 + small(random, 100);
+    let count = small(random, 4);
+    let entries = (first..first + count).map(|number| ChosenEntry {
+        entry: Entry(number),
+        ballot: ballot(random, 1),
+        value: carried(random),
+    });
+    let entries = entries.collect();
+    CatchUpAnswer { entity: entity(random), entries, max_chosen: entry(random) }
+}
+
+fn forwarded(random: &mut Random) -> ForwardedCommand {
+    ForwardedCommand {
+        forward: random.next(),
+        entity: entity(random),
+        request_id: random.bytes(20),
+        patience_us: random.next(),
+        arguments: (0..random.below(4)).map(|_| random.bytes(12)).collect(),
+    }
+}
+
+fn sweep_answer(random: &mut Random) -> SweepAnswer {
+    let swept = |random: &mut Random| SweptEntity { entity: entity(random), chosen: entry(random) };
+    SweepAnswer {
+        after: maybe(random, entity),
+        entities: (0..random.below(5)).map(|_| swept(random)).collect(),
+        done: random.below(2) == 0,
+    }
+}
+
+/// A message of any kind.
+pub fn any_message(random: &mut Random) -> PeerMessage {
+    let first = 1 + small(random, 100);
+    match random.below(14) {
+        0 => PeerMessage::Entry(entry_message(random)),
+        1 => PeerMessage::Chosen(ChosenNotice {
+            entity: entity(random),
+            entry: entry(random),
+            ballot: ballot(random, 1),
+            value_id: value_id(random),
+            chain: 1,
+            value: maybe(random, shared),
+        }),
+        2 => {
+            let notice = NewerNotice { entity: entity(random), max_chosen: entry(random) };
+            PeerMessage::Newer(notice)
+        }
+        3 => PeerMessage::ReadCheck(ReadCheck {
+            entity: entity(random),
+            entry: entry(random),
+            check: random.next(),
+        }),
+        4 => PeerMessage::ReadAnswer(ReadAnswer {
+            entity: entity(random),
+            entry: entry(random),
+            check: random.next(),
+            outcome: [ReadOutcome::Empty, ReadOutcome::Started, ReadOutcome::Newer]
+                [random.below(3)],
+            max_chosen: entry(random),
+            applied: entry(random),
+            chain: 2,
+        }),
+        5 => PeerMessage::CatchUp(CatchUpRequest {
+            entity: entity(random),
+            first: Entry(first),
+            last: Entry(first + small(random, 50)),
+        }),
+        6 => PeerMessage::CatchUpAnswer(catch_up_answer(random)),
+        7 => PeerMessage::Image(image(random)),
+        8 => PeerMessage::Forward(forwarded(random)),
+        9 => PeerMessage::ForwardAnswer(ForwardAnswer {
+            forward: random.next(),
+            entity: entity(random),
+            reply: maybe(random, |random| random.bytes(30)),
+            entry: Entry(small(random, 50)),
+        }),
+        10 => {
+            let after = maybe(random, entity);
+            PeerMessage::Sweep(SweepRequest { after, limit: u32::from(random.byte()) })
+        }
+        11 => PeerMessage::SweepAnswer(sweep_answer(random)),
+        12 => PeerMessage::SweepHint,
+        _ => PeerMessage::Heartbeat,
+    }
+}
+
+/// A message that breaks one rule.
+pub fn unruly_message(random: &mut Random) -> PeerMessage {
+    let foreign = ValueId { originator: AcceptorId(REPLICAS), ..value_id(random) };
+    let entity = entity(random);
+    match random.below(6) {
+        0 => {
+            let check = ReadCheck { entity, entry: Entry::ZERO, check: 1 };
+            PeerMessage::ReadCheck(check)
+        }
+        1 => PeerMessage::Newer(NewerNotice { entity, max_chosen: Entry(u64::MAX) }),
+        2 => {
+            let (first, last) = (Entry(9), Entry(8));
+            PeerMessage::CatchUp(CatchUpRequest { entity, first, last })
+        }
+        3 => PeerMessage::Image(EntityImage { last_value_id: Some(foreign), ..image(random) }),
+        4 => {
+            let mine = EntryRecord { prepared: ballot(random, u32::MAX), ..record(random) };
+            PeerMessage::Entry(EntryMessage { mine, ..entry_message(random) })
+        }
+        _ => {
+            let values = vec![CarriedValue { id: foreign, ..carried(random) }];
+            PeerMessage::Entry(EntryMessage { values, ..entry_message(random) })
+        }
+    }
+}
