@@ -225,6 +225,23 @@ impl EntityIndex {
         self.chosen
     }
 
+    /// Highest entry up to which all are chosen here, with their values: what a load comes to. Below
+    /// [`EntityIndex::chosen`] after a crash that lost a part of what was learned out of order.
+    #[must_use]
+    pub fn contiguous_chosen(&self) -> Entry {
+        let mut last = self.applied();
+        for held in &self.entries {
+            if held.entry <= last {
+                continue;
+            }
+            if held.entry != last.next() || !held.chosen() || held.value().is_none() {
+                break;
+            }
+            last = held.entry;
+        }
+        last
+    }
+
     /// Highest entry with any durable record.
     #[must_use]
     pub fn last(&self) -> Entry {

@@ -23,6 +23,7 @@ pub mod mixes;
 pub mod plants;
 pub mod random;
 pub mod run;
+pub mod scenario;
 pub mod schedule;
 pub mod trace;
 pub mod workload;

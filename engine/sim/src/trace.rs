@@ -59,38 +59,13 @@ impl Trace {
     /// Notes a message.
     pub fn note_message(&mut self, at: u64, from: u8, to: u8, message: &PeerMessage) {
         let entity = message.entity().unwrap_or(EntityId(0));
-        let (kind, entry, detail) = match message {
-            PeerMessage::Entry(message) => {
-                let request =
-                    message.request.map_or(0, |request| u64::from(request.ballot.round) + 1);
-                let value = message.request.and_then(|request| request.value_id);
-                let kind = match (message.request.is_some(), value.is_some()) {
-                    (true, true) => "accept request",
-                    (true, false) => "prepare",
-                    (false, _) => "record",
-                };
-                let detail = request << 32 | u64::from(message.mine.promised.round);
-                (kind, message.entry, detail)
-            }
-            PeerMessage::Chosen(notice) => ("chosen", notice.entry, notice.value_id.counter),
-            PeerMessage::Newer(notice) => ("newer", notice.max_chosen, 0),
-            PeerMessage::ReadCheck(check) => ("read check", check.entry, check.check),
-            PeerMessage::ReadAnswer(answer) => ("read answer", answer.entry, answer.check),
-            PeerMessage::CatchUp(request) => ("catch-up", request.first, request.last.0),
-            PeerMessage::CatchUpAnswer(answer) => {
-                ("catch-up answer", answer.max_chosen, answer.entries.len() as u64)
-            }
-            PeerMessage::Image(image) => ("image", image.applied, image.state.len() as u64),
-            PeerMessage::Forward(forward) => ("forward", Entry::ZERO, forward.forward),
-            PeerMessage::ForwardAnswer(answer) => ("forward answer", answer.entry, answer.forward),
-            PeerMessage::Sweep(_) => ("sweep", Entry::ZERO, 0),
-            PeerMessage::SweepAnswer(answer) => {
-                ("sweep answer", Entry::ZERO, answer.entities.len() as u64)
-            }
-            PeerMessage::SweepHint => ("sweep hint", Entry::ZERO, 0),
-            PeerMessage::Heartbeat => ("heartbeat", Entry::ZERO, 0),
-        };
+        let (kind, entry, detail) = describe(message);
         self.note(at, What::Sent { from, to, kind, entity, entry, detail });
+    }
+
+    /// Takes out the events that are kept.
+    pub fn take(&mut self) -> Vec<(u64, What)> {
+        self.kept.drain(..).collect()
     }
 
     /// A number that differs, most likely, between runs that differ anywhere.
@@ -103,6 +78,41 @@ impl Trace {
     #[must_use]
     pub fn count(&self) -> u64 {
         self.count
+    }
+}
+
+/// What kind of message it is, in words, the entry it is about, and a number that tells it from
+/// others of its kind.
+#[must_use]
+pub fn describe(message: &PeerMessage) -> (&'static str, Entry, u64) {
+    match message {
+        PeerMessage::Entry(message) => {
+            let request = message.request.map_or(0, |request| u64::from(request.ballot.round) + 1);
+            let value = message.request.and_then(|request| request.value_id);
+            let kind = match (message.request.is_some(), value.is_some()) {
+                (true, true) => "accept request",
+                (true, false) => "prepare",
+                (false, _) => "record",
+            };
+            (kind, message.entry, request << 32 | u64::from(message.mine.promised.round))
+        }
+        PeerMessage::Chosen(notice) => ("chosen", notice.entry, notice.value_id.counter),
+        PeerMessage::Newer(notice) => ("newer", notice.max_chosen, 0),
+        PeerMessage::ReadCheck(check) => ("read check", check.entry, check.check),
+        PeerMessage::ReadAnswer(answer) => ("read answer", answer.entry, answer.check),
+        PeerMessage::CatchUp(request) => ("catch-up", request.first, request.last.0),
+        PeerMessage::CatchUpAnswer(answer) => {
+            ("catch-up answer", answer.max_chosen, answer.entries.len() as u64)
+        }
+        PeerMessage::Image(image) => ("image", image.applied, image.state.len() as u64),
+        PeerMessage::Forward(forward) => ("forward", Entry::ZERO, forward.forward),
+        PeerMessage::ForwardAnswer(answer) => ("forward answer", answer.entry, answer.forward),
+        PeerMessage::Sweep(_) => ("sweep", Entry::ZERO, 0),
+        PeerMessage::SweepAnswer(answer) => {
+            ("sweep answer", Entry::ZERO, answer.entities.len() as u64)
+        }
+        PeerMessage::SweepHint => ("sweep hint", Entry::ZERO, 0),
+        PeerMessage::Heartbeat => ("heartbeat", Entry::ZERO, 0),
     }
 }
 

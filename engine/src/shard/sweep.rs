@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use net::peer::message::{PeerMessage, SweepAnswer, SweepRequest, SweptEntity};
 use net::resp::slot::shard_of;
+use plog::index::EntityIndex;
 use plog::planted;
 use plog::vocabulary::{AcceptorId, EntityId, Entry};
 
@@ -149,7 +150,10 @@ impl<M: StateMachine> Shard<M> {
     fn known_chosen(&self, id: EntityId) -> Entry {
         match self.entities.get(id) {
             Some(entity) => entity.applied(),
-            None => self.context.log.index().get(id).map_or(Entry::ZERO, |known| known.chosen()),
+            None => {
+                let known = self.context.log.index().get(id);
+                known.map_or(Entry::ZERO, EntityIndex::contiguous_chosen)
+            }
         }
     }
 

@@ -15,6 +15,7 @@ use net::peer::message::PeerMessage;
 use net::resp::arguments::Arguments;
 use net::resp::slot::{entity_of, shard_of};
 use net::resp::value::Value;
+use plog::index::EntityIndex;
 use plog::vocabulary::{AcceptorId, EntityId, Entry};
 
 use crate::checkers::{Boot, Checkers, Violation};
@@ -47,6 +48,18 @@ pub struct CoreId {
 impl CoreId {
     fn peer(self) -> PeerCore {
         PeerCore { acceptor: AcceptorId(self.node), core: self.core }
+    }
+}
+
+/// Which messages are kept back: by sender, receiver and content.
+pub type HoldRule = dyn Fn(CoreId, CoreId, &PeerMessage) -> bool;
+
+/// The rule in force.
+struct Hold(Box<HoldRule>);
+
+impl std::fmt::Debug for Hold {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Hold")
     }
 }
 
@@ -172,7 +185,7 @@ pub struct World {
     /// Nodes whose disks may lose what they hold, by rot or failed reads.
     may_be_damaged: Vec<u8>,
     held: Vec<(CoreId, CoreId, PeerMessage)>,
-    hold: Option<fn(CoreId, CoreId, &PeerMessage) -> bool>,
+    hold: Option<Hold>,
     /// Look at everything that happens.
     pub checker: Checkers,
     /// What was reached.
@@ -474,7 +487,7 @@ impl World {
             .collect()
     }
 
-    /// The last entry of `entity` that a running node knows to be chosen, in memory or on disk.
+    /// The last entry of `entity` up to which a running node has all, in memory or on disk.
     ///
     /// # Panics
     ///
@@ -483,7 +496,8 @@ impl World {
     pub fn chosen_here(&self, node: u8, entity: EntityId) -> Entry {
         let shard = self.shard(self.owner(node, entity));
         let applied = shard.applied(entity).map_or(Entry::ZERO, |(entry, _)| entry);
-        let logged = shard.log().index().get(entity).map_or(Entry::ZERO, |known| known.chosen());
+        let known = shard.log().index().get(entity);
+        let logged = known.map_or(Entry::ZERO, EntityIndex::contiguous_chosen);
         applied.max(logged)
     }
 

@@ -10,7 +10,7 @@ use net::peer::message::PeerMessage;
 
 use crate::trace::What;
 use crate::world::link::{FRAME_SIZE_MAX, Link, UNDER_WAY_MAX};
-use crate::world::{CoreId, Event, Transport, World};
+use crate::world::{CoreId, Event, Hold, Transport, World};
 
 /// A connection on which nothing arrives for so long is given up, in microseconds.
 const SILENCE_US: u64 = 1_000_000;
@@ -175,7 +175,7 @@ impl World {
 
     /// A message leaves a core.
     pub(super) fn send(&mut self, from: CoreId, to: CoreId, message: PeerMessage) {
-        if self.hold.is_some_and(|hold| hold(from, to, &message)) {
+        if self.hold.as_ref().is_some_and(|Hold(hold)| hold(from, to, &message)) {
             self.held.push((from, to, message));
             return;
         }

@@ -10,7 +10,7 @@ use crate::checkers::Boot;
 use crate::faults::Faults;
 use crate::trace::What;
 use crate::world::node::{Start, recover};
-use crate::world::{CoreId, World};
+use crate::world::{CoreId, Hold, World};
 
 impl World {
     /// Changes what goes wrong by itself from now on.
@@ -245,8 +245,8 @@ impl World {
     }
 
     /// Messages for which `hold` says so are kept back until [`World::release_held`].
-    pub fn hold(&mut self, hold: fn(CoreId, CoreId, &PeerMessage) -> bool) {
-        self.hold = Some(hold);
+    pub fn hold(&mut self, hold: impl Fn(CoreId, CoreId, &PeerMessage) -> bool + 'static) {
+        self.hold = Some(Hold(Box::new(hold)));
     }
 
     /// Delivers the messages kept back, and keeps back no more.
@@ -261,7 +261,10 @@ impl World {
     }
 
     /// Delivers those of the messages kept back that match, in order; the others stay.
-    pub fn release_matching(&mut self, matches: fn(CoreId, CoreId, &PeerMessage) -> bool) -> usize {
+    pub fn release_matching(
+        &mut self,
+        matches: impl Fn(CoreId, CoreId, &PeerMessage) -> bool,
+    ) -> usize {
         let held = std::mem::take(&mut self.held);
         let hold = self.hold.take();
         let mut count = 0;
@@ -275,6 +278,12 @@ impl World {
         }
         self.hold = hold;
         count
+    }
+
+    /// Forgets the messages kept back, and keeps back no more: they are lost.
+    pub fn forget_held(&mut self) {
+        self.hold = None;
+        self.held.clear();
     }
 
     /// How many messages are kept back.
