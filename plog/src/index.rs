@@ -225,8 +225,9 @@ impl EntityIndex {
         self.chosen
     }
 
-    /// Highest entry up to which all are chosen here, with their values: what a load comes to. Below
-    /// [`EntityIndex::chosen`] after a crash that lost a part of what was learned out of order.
+    /// Highest entry up to which all are chosen here, with their values: what a load comes to.
+    /// Below [`EntityIndex::chosen`] after a crash that lost a part of what was learned out of
+    /// order.
     #[must_use]
     pub fn contiguous_chosen(&self) -> Entry {
         let mut last = self.applied();

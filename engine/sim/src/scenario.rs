@@ -1,5 +1,5 @@
-//! Stories as data: a short text says what is done to a cluster, line by line, and what happened comes
-//! out as text, to be read and compared.
+//! Stories as data: a short text says what is done to a cluster, line by line, and what happened
+//! comes out as text, to be read and compared.
 //!
 //! ```text
 //! nodes 1 1 1                      cores of each node; first

@@ -1,6 +1,6 @@
 //! Stories worth reading: what is done to a cluster, and what happens, message by message. Each
-//! `stories/NAME.story` has its `NAME.told` beside it. After a change that is meant to alter what is
-//! told, `TELL=1 cargo test -p sim --test stories` writes them anew; read the difference.
+//! `stories/NAME.story` has its `NAME.told` beside it. After a change that is meant to alter what
+//! is told, `TELL=1 cargo test -p sim --test stories` writes them anew; read the difference.
 
 use std::fs;
 use std::path::Path;
