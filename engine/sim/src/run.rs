@@ -309,6 +309,8 @@ impl Run<'_> {
         self.world.set_faults(Faults::NONE);
         self.world.heal();
         self.world.thaw();
+        // A write that is to fail may be under way yet, and end its node.
+        self.world.advance(RESTARTS_AFTER_US);
         for node in 0..self.world.node_count() {
             self.world.forget_planned_crash(node);
             self.world.set_disk_full(node, false);
