@@ -26,5 +26,6 @@ pub mod run;
 pub mod scenario;
 pub mod schedule;
 pub mod trace;
+pub mod violation;
 pub mod workload;
 pub mod world;

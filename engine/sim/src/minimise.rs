@@ -33,8 +33,8 @@ pub fn minimise(
         step /= 2;
     }
     // Whole classes of faults.
-    for calmer in calmer_mixes(best.mix) {
-        let without = Plan { mix: calmer(best.mix), ..best.clone() };
+    for calm in CALMING {
+        let without = Plan { mix: calmer(best.mix, *calm), ..best.clone() };
         if fails(&without) {
             best = without;
         }
@@ -58,24 +58,24 @@ pub fn minimise(
     (best, tries)
 }
 
-/// Ways to leave one class of faults out of a mix.
-fn calmer_mixes(_: &Mix) -> Vec<fn(&'static Mix) -> &'static Mix> {
-    fn with(mix: &'static Mix, change: impl Fn(&mut Faults)) -> &'static Mix {
-        let mut calmer = *mix;
-        change(&mut calmer.faults);
-        // A handful per minimised run, which ends the process.
-        Box::leak(Box::new(calmer))
-    }
-    vec![
-        |mix| with(mix, |faults| faults.loss = 0),
-        |mix| with(mix, |faults| faults.duplication = 0),
-        |mix| with(mix, |faults| faults.corruption = 0),
-        |mix| with(mix, |faults| faults.straggler = 0),
-        |mix| with(mix, |faults| faults.write_error = 0),
-        |mix| with(mix, |faults| faults.read_error = 0),
-        |mix| with(mix, |faults| faults.delay_max_us = Faults::NONE.delay_max_us),
-        |mix| with(mix, |faults| faults.write_max_us = Faults::NONE.write_max_us),
-    ]
+/// Ways to leave one class of faults out.
+const CALMING: &[fn(&mut Faults)] = &[
+    |faults| faults.loss = 0,
+    |faults| faults.duplication = 0,
+    |faults| faults.corruption = 0,
+    |faults| faults.straggler = 0,
+    |faults| faults.write_error = 0,
+    |faults| faults.read_error = 0,
+    |faults| faults.delay_max_us = Faults::NONE.delay_max_us,
+    |faults| faults.write_max_us = Faults::NONE.write_max_us,
+];
+
+/// The mix with one class of faults left out.
+fn calmer(mix: &Mix, calm: fn(&mut Faults)) -> &'static Mix {
+    let mut calmer = *mix;
+    calm(&mut calmer.faults);
+    // A handful per minimised run, which ends the process.
+    Box::leak(Box::new(calmer))
 }
 
 #[cfg(test)]

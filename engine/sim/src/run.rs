@@ -175,15 +175,8 @@ impl Run<'_> {
         if compared.votes == 0 || compared.messages == 0 || compared.replies == 0 {
             return Err(Violation::new("the run", "nothing was compared"));
         }
-        let looked = compared.votes
-            + compared.promises
-            + compared.messages
-            + compared.replies
-            + compared.applied
-            + compared.shards
-            + compared.recoveries;
         let judged = checked.reads + checked.writes + checked.real_time_pairs + windows;
-        Ok(looked + u64::try_from(judged).expect("counts fit 64 bits"))
+        Ok(compared.total() + u64::try_from(judged).expect("counts fit 64 bits"))
     }
 
     /// Whether a rule was broken.
@@ -332,6 +325,19 @@ impl Run<'_> {
         self.fine()
     }
 
+    /// Every entity of which something is chosen.
+    fn entities(&self) -> Vec<EntityId> {
+        self.world.checker.agreement.histories().map(|(entity, _)| entity).collect()
+    }
+
+    /// Waits for the reply to a command, and stops at a violation; `None` when there is none in
+    /// time.
+    fn await_reply(&mut self, ticket: u64, deadline: u64) -> Result<Option<Value>, Violation> {
+        self.world.run_until(deadline, |world| world.reply(ticket).is_some());
+        self.fine()?;
+        Ok(self.world.reply(ticket).map(|(_, value)| value.clone()))
+    }
+
     /// Nodes that have to hold everything in the end.
     fn whole_nodes(&self) -> Vec<u8> {
         (0..self.world.node_count())
@@ -359,9 +365,7 @@ impl Run<'_> {
                     debug_assert_eq!(entity_of(key), *entity);
                     let ticket = self.world.submit_bytes(node, &words, None, Freshness::Local);
                     let at = self.world.now() + 1_000_000;
-                    self.world.run_until(at, |world| world.reply(ticket).is_some());
-                    self.fine()?;
-                    let reply = self.world.reply(ticket).map(|(_, value)| value.clone());
+                    let reply = self.await_reply(ticket, at)?;
                     let abstains =
                         matches!(&reply, Some(Value::Error(_))) && self.world.is_damageable(node);
                     if reply != Some(Value::bulk(record.value.to_vec())) && !abstains {
@@ -390,9 +394,7 @@ impl Run<'_> {
         }
         let deadline = self.world.now() + PROMPT_US;
         while let Some((node, ticket)) = tickets.pop() {
-            self.world.run_until(deadline, |world| world.reply(ticket).is_some());
-            self.fine()?;
-            match self.world.reply(ticket).map(|(_, value)| value.clone()) {
+            match self.await_reply(ticket, deadline)? {
                 Some(Value::Integer(_)) => {}
                 // Memory for two entities may be in use for a moment.
                 Some(Value::Error(error)) if error.word() == "BUSY" => {
@@ -415,8 +417,7 @@ impl Run<'_> {
 
     /// Replicas come to hold what any of them knows, without a client touching anything.
     fn quiet_convergence(&mut self) -> Result<(), Violation> {
-        let entities: Vec<EntityId> =
-            self.world.checker.agreement.histories().map(|(entity, _)| entity).collect();
+        let entities = self.entities();
         self.converge(|run| {
             let nodes = run.whole_nodes();
             let known = |entity: &EntityId| {
@@ -430,8 +431,7 @@ impl Run<'_> {
     /// Reads every entity once: what a majority accepted and nobody knows to be chosen comes to
     /// its end.
     fn touch_everything(&mut self) -> Result<(), Violation> {
-        let entities: Vec<EntityId> =
-            self.world.checker.agreement.histories().map(|(entity, _)| entity).collect();
+        let entities = self.entities();
         let nodes = self.whole_nodes();
         let Some(node) = nodes.iter().find(|node| !self.world.is_damageable(**node)) else {
             return Err(Violation::new("the run", "no node is whole"));
@@ -441,9 +441,7 @@ impl Run<'_> {
             let fresh = Freshness::Linearizable;
             let ticket = self.world.submit_for(*node, entity, &words, None, fresh);
             let deadline = self.world.now() + ENDS_WITHIN_US;
-            self.world.run_until(deadline, |world| world.reply(ticket).is_some());
-            self.fine()?;
-            let reply = self.world.reply(ticket).map(|(_, value)| value.clone());
+            let reply = self.await_reply(ticket, deadline)?;
             if reply != Some(Value::Null) {
                 let what = format!("a read of {entity:?} at node {node} in the end: {reply:?}");
                 return Err(Violation::new("liveness", what));

@@ -51,8 +51,7 @@ impl Rates {
         wipes: 0,
     };
 
-    /// As often again, so many times over.
-    #[must_use]
+    /// Every rate with what it is a rate of.
     fn each(&self) -> [(u32, Kind); 12] {
         [
             (self.crashes, Kind::Crash),

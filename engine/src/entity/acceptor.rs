@@ -77,14 +77,14 @@ impl<M: StateMachine> Entity<M> {
             slot.add_value(carried.id, Rc::clone(&carried.bytes));
         }
         let requested = message.request.and_then(|request| request.value_id);
-        let named = message.mine.value_id.into_iter().chain(requested);
-        if planted!("left-out-value-empty") {
-            let named = message.mine.value_id.into_iter().chain(requested);
-            for id in named {
-                slot.add_value(id, Rc::from([]));
+        for id in [message.mine.value_id, requested].into_iter().flatten() {
+            if slot.value(id).is_some() {
+                continue;
             }
-        }
-        if named.into_iter().any(|id| slot.value(id).is_none()) {
+            if planted!("left-out-value-empty") {
+                slot.add_value(id, Rc::from([]));
+                continue;
+            }
             // Its bytes were left out because this node was believed to hold them. Installing the
             // value without them would be wrong (the seed did): the message is lost. The sender
             // goes by a record that was replaced since; shown the newer one, it knows better.

@@ -133,10 +133,8 @@ impl<M: StateMachine> Entity<M> {
             self.diverge(context, entry, "the chosen value is not a batch");
             return false;
         };
-        // Two entries that come together, in the wrong order.
-        if planted!("applied-without-effects") && self.slots.get(entry.next()).is_some() {
-            self.bytes_since_image += 1;
-        } else if self.state.apply(entry, batch.effects()).is_err() {
+        let skips = planted!("applied-without-effects") && self.slots.get(entry.next()).is_some();
+        if !skips && self.state.apply(entry, batch.effects()).is_err() {
             self.diverge(context, entry, "the chosen value's effects cannot be applied");
             return false;
         }

@@ -17,7 +17,8 @@ use crate::checkers::cursors::Cursors;
 use crate::checkers::order::Order;
 use crate::checkers::promises::Promises;
 use crate::checkers::reveal::Reveal;
-use crate::history;
+
+pub use crate::violation::Violation;
 
 pub mod acknowledged;
 pub mod agreement;
@@ -27,29 +28,6 @@ pub mod order;
 pub mod promises;
 pub mod recovery;
 pub mod reveal;
-
-/// A rule was broken.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("{invariant}: {what}")]
-pub struct Violation {
-    /// The rule's name.
-    pub invariant: &'static str,
-    /// Who broke it, and how.
-    pub what: String,
-}
-
-impl Violation {
-    /// A violation of `invariant`.
-    pub fn new(invariant: &'static str, what: impl Into<String>) -> Self {
-        Self { invariant, what: what.into() }
-    }
-}
-
-impl From<history::Violation> for Violation {
-    fn from(violation: history::Violation) -> Self {
-        Self { invariant: violation.invariant, what: violation.what }
-    }
-}
 
 /// A core of a node in one of its boots.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -79,6 +57,15 @@ pub struct Compared {
     pub shards: u64,
     /// Recoveries.
     pub recoveries: u64,
+}
+
+impl Compared {
+    /// All of them.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        let Self { votes, promises, messages, replies, applied, shards, recoveries } = self;
+        votes + promises + messages + replies + applied + shards + recoveries
+    }
 }
 
 /// All checkers of a run.

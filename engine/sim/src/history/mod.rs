@@ -18,6 +18,8 @@ use engine::batch::{Batch, InvalidBatch};
 use net::resp::value::Value;
 use plog::vocabulary::{EntityId, Entry};
 
+pub use crate::violation::Violation;
+
 pub mod command;
 pub mod counters;
 pub mod model;
@@ -165,23 +167,6 @@ fn take_effect<'a>(rest: &mut &'a [u8]) -> Option<(&'a [u8], Option<&'a [u8]>)> 
             Some((take_bytes(rest, key_size)?, None))
         }
         _ => None,
-    }
-}
-
-/// What must not be, and was found.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("{invariant}: {what}")]
-pub struct Violation {
-    /// The invariant's name in the design, or `history` when what was handed in contradicts
-    /// itself: then whoever recorded it is wrong.
-    pub invariant: &'static str,
-    /// What was found, in words.
-    pub what: String,
-}
-
-impl Violation {
-    fn new(invariant: &'static str, what: String) -> Self {
-        Self { invariant, what }
     }
 }
 

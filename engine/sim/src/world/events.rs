@@ -34,7 +34,7 @@ impl World {
                 if !self.is_current(to, start) {
                     return true;
                 }
-                let may_fail = self.may_be_damaged.contains(&to.node);
+                let may_fail = self.is_damageable(to.node);
                 let fails = may_fail && self.chances.errors.happens(self.config.faults.read_error);
                 let now = self.clock_of(to.node);
                 let core = self.core(to);

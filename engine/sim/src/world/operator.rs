@@ -61,10 +61,7 @@ impl World {
                     shards.push(recovered.shard);
                 }
                 Start::Damaged => {
-                    assert!(
-                        self.may_be_damaged.contains(&node),
-                        "a crash never damages a log: node {node}"
-                    );
+                    assert!(self.is_damageable(node), "a crash never damages a log: node {node}");
                     self.coverage.damaged_starts += 1;
                     self.nodes[index].is_damaged = true;
                     return;
@@ -160,7 +157,7 @@ impl World {
 
     /// The node's disks may lose what they hold: damage and failed reads are allowed there.
     pub fn may_be_damaged(&mut self, node: u8) {
-        if !self.may_be_damaged.contains(&node) {
+        if !self.is_damageable(node) {
             self.may_be_damaged.push(node);
         }
     }
@@ -177,18 +174,11 @@ impl World {
     ///
     /// When the node's disks must not be damaged.
     pub fn rot(&mut self, node: u8) -> bool {
-        assert!(self.may_be_damaged.contains(&node), "said beforehand");
-        let ids = self.core_ids(node);
-        let id = ids[self.chances.errors.index(ids.len())];
-        let settled = self.core(id).disk.settled_bytes();
-        if settled == 0 {
-            return false;
-        }
+        let Some((id, settled)) = self.choose_damaged(node) else { return false };
         let place = self.chances.errors.index(settled);
         let bit = u32::try_from(self.chances.errors.below(8)).expect("below 8");
         let hit = self.core(id).disk.rot(place, bit).is_some();
         self.coverage.rotten_bits += u64::from(hit);
-        self.trace.note(self.now, What::Damage { node });
         hit
     }
 
@@ -198,19 +188,25 @@ impl World {
     ///
     /// When the node's disks must not be damaged.
     pub fn misdirect(&mut self, node: u8) -> bool {
-        assert!(self.may_be_damaged.contains(&node), "said beforehand");
-        let ids = self.core_ids(node);
-        let id = ids[self.chances.errors.index(ids.len())];
-        let settled = self.core(id).disk.settled_bytes();
-        if settled == 0 {
-            return false;
-        }
+        let Some((id, settled)) = self.choose_damaged(node) else { return false };
         let from = self.chances.errors.index(settled);
         let to = self.chances.errors.index(settled);
         let hit = self.core(id).disk.misdirect(from, to).is_some();
         self.coverage.misdirected_writes += u64::from(hit);
-        self.trace.note(self.now, What::Damage { node });
         hit
+    }
+
+    /// A core of the node whose disk is to be damaged, and how many bytes of it may be.
+    fn choose_damaged(&mut self, node: u8) -> Option<(CoreId, usize)> {
+        assert!(self.is_damageable(node), "said beforehand");
+        let ids = self.core_ids(node);
+        let id = ids[self.chances.errors.index(ids.len())];
+        let settled = self.core(id).disk.settled_bytes();
+        if settled == 0 {
+            return None;
+        }
+        self.trace.note(self.now, What::Damage { node });
+        Some((id, settled))
     }
 
     /// Takes a node that is down its disks away: it comes back as an empty one.
