@@ -126,6 +126,8 @@ coverage! {
     unknown,
     /// Entities a sweep found behind.
     swept_behind,
+    /// Replicas that heard of a history other than their own.
+    divergences,
 }
 
 impl Coverage {

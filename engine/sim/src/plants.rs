@@ -79,6 +79,7 @@ pub const PLANTS: &[Plant] = &[
     plant("frame-checksum-unchecked", "damage", "frames are read without their checksums"),
     plant("record-checksum-unchecked", "damage", "records are read without their checksums"),
     plant("wire-checksum-unchecked", "streams", "messages are taken without their checksum"),
+    plant("chain-unchecked", "calm", "a replica hears of another history and serves on"),
     plant("wiped-node-votes", "wipes", "a node that lost its disks is let in as itself"),
 ];
 

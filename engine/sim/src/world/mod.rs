@@ -410,7 +410,16 @@ impl World {
     ///
     /// When the node is down.
     pub fn inspect(&mut self, node: u8, key: &str) -> u64 {
-        self.request(node, entity_of(key.as_bytes()), EntityRequest::Inspect)
+        self.inspect_entity(node, entity_of(key.as_bytes()))
+    }
+
+    /// Asks a node what it knows of an entity.
+    ///
+    /// # Panics
+    ///
+    /// When the node is down.
+    pub fn inspect_entity(&mut self, node: u8, entity: EntityId) -> u64 {
+        self.request(node, entity, EntityRequest::Inspect)
     }
 
     /// The reply to a command, with the time it came.

@@ -2,9 +2,9 @@
 
 use engine::config::ShardConfig;
 use engine::shard::LogSpace;
-use net::peer::message::PeerMessage;
+use net::peer::message::{ChosenNotice, PeerMessage};
 use plog::recovery::Recovered;
-use plog::vocabulary::{AcceptorId, BootEpoch};
+use plog::vocabulary::{AcceptorId, Ballot, BootEpoch, EntityId, Entry};
 
 use crate::checkers::Boot;
 use crate::faults::Faults;
@@ -81,6 +81,24 @@ impl World {
         for id in self.core_ids(node) {
             self.pump(id);
         }
+    }
+
+    /// Lets a node hear from another that its chain at an entry is not the chosen history's.
+    ///
+    /// # Panics
+    ///
+    /// When the node is down, or the entry is not chosen.
+    pub fn tell_of_another_history(&mut self, node: u8, from: u8, entity: EntityId, entry: Entry) {
+        let agreement = &self.checker.agreement;
+        let value_id = agreement.chosen_at(entity, entry).expect("the entry is chosen");
+        let chain = !agreement.chain_at(entity, entry).expect("the entry is chosen");
+        let ballot = Ballot { round: 1, epoch: BootEpoch(1), acceptor: AcceptorId(from) };
+        let notice = ChosenNotice { entity, entry, ballot, value_id, chain, value: None };
+        let (to, from) = (self.owner(node, entity), self.owner(from, entity));
+        let now = self.clock_of(node);
+        let shard = self.core(to).shard.as_mut().expect("told while it is up");
+        shard.handle_message(now, from.peer(), PeerMessage::Chosen(notice));
+        self.pump(to);
     }
 
     /// Whether a node cannot be started, for damage.

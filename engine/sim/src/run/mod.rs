@@ -23,6 +23,8 @@ use crate::random::Random;
 use crate::schedule::{Item, Kind, generate};
 use crate::world::{World, WorldConfig};
 
+mod divergence;
+
 /// The world's time for which a schedule is made, in microseconds; most runs are shorter.
 const SCHEDULE_US: u64 = 3_000_000;
 
@@ -171,6 +173,7 @@ impl Run<'_> {
         let checked = versions::check(history, &chosen)?;
         let windows = wgl::check_windows(history, &chosen)?;
         self.convergence(&chosen, &checked.states)?;
+        self.divergence()?;
         let compared = self.world.checker.compared;
         if compared.votes == 0 || compared.messages == 0 || compared.replies == 0 {
             return Err(Violation::new("the run", "nothing was compared"));

@@ -1,0 +1,67 @@
+//! The last phase: a replica hears that a peer's history is another than its own.
+//!
+//! Which of the two is wrong it cannot know, so it must stop serving that entity at once, loudly,
+//! while the others serve on. It comes after the judges: nothing else here makes histories differ.
+
+use engine::request::Freshness;
+use net::resp::value::Value;
+use plog::vocabulary::Entry;
+
+use crate::checkers::Violation;
+use crate::random::Random;
+use crate::run::{PROMPT_US, Run};
+
+impl Run<'_> {
+    pub(super) fn divergence(&mut self) -> Result<(), Violation> {
+        let mut random = Random::stream(self.plan.seed, "divergence");
+        let mut nodes = self.whole_nodes();
+        nodes.retain(|node| !self.world.is_damageable(*node));
+        let entities = self.entities();
+        let majority = usize::from(self.plan.replicas / 2 + 1);
+        if nodes.len() <= majority || entities.is_empty() {
+            return Ok(());
+        }
+        let entity = entities[random.index(entities.len())];
+        let node = nodes.swap_remove(random.index(nodes.len()));
+        let other = nodes[random.index(nodes.len())];
+        let applied = self.world.chosen_here(node, entity);
+        if applied == Entry::ZERO {
+            return Ok(());
+        }
+        self.world.coverage.divergences += 1;
+        // From here on its count of diverged entities may rise.
+        self.world.may_be_damaged(node);
+        self.world.tell_of_another_history(node, other, entity, applied);
+        for freshness in [Freshness::Linearizable, Freshness::Local] {
+            for (at, serves) in [(node, false), (other, true)] {
+                let ticket =
+                    self.world.submit_for(at, entity, &["GET", "nothing"], None, freshness);
+                let deadline = self.world.now() + PROMPT_US;
+                let reply = self.await_reply(ticket, deadline)?;
+                let is_right = match &reply {
+                    Some(Value::Error(_)) => !serves,
+                    Some(Value::Null) => serves,
+                    _ => false,
+                };
+                if !is_right {
+                    let what = format!(
+                        "node {node} heard of another history of {entity:?}, and node {at} \
+                         answered {reply:?}"
+                    );
+                    return Err(Violation::new("divergence", what));
+                }
+            }
+        }
+        let ticket = self.world.inspect_entity(node, entity);
+        let deadline = self.world.now() + PROMPT_US;
+        let Some(Value::Map(fields)) = self.await_reply(ticket, deadline)? else {
+            return Err(Violation::new("divergence", "an entity cannot be looked at"));
+        };
+        let told = (Value::bulk(&b"diverged"[..]), Value::Integer(1));
+        if !fields.contains(&told) {
+            let what = format!("node {node} does not say that {entity:?} diverged: {fields:?}");
+            return Err(Violation::new("divergence", what));
+        }
+        Ok(())
+    }
+}
