@@ -28,6 +28,30 @@ impl LogIdentity {
     pub fn incarnation_high(&self) -> u64 {
         u64::try_from(self.incarnation >> 64).expect("64 bits remain")
     }
+
+    /// Whether a file that names this identity is of the log `expected`.
+    pub(crate) fn check(&self, expected: &Self) -> Result<(), ForeignField> {
+        let found = self;
+        if found.cluster != expected.cluster {
+            let (found, expected) = (found.cluster, expected.cluster);
+            return Err(ForeignField::Cluster { found, expected });
+        }
+        if found.node != expected.node {
+            return Err(ForeignField::Node { found: found.node, expected: expected.node });
+        }
+        if found.incarnation != expected.incarnation {
+            let (found, expected) = (found.incarnation, expected.incarnation);
+            return Err(ForeignField::Incarnation { found, expected });
+        }
+        if found.core != expected.core {
+            return Err(ForeignField::Core { found: found.core, expected: expected.core });
+        }
+        if found.core_count != expected.core_count {
+            let (found, expected) = (found.core_count, expected.core_count);
+            return Err(ForeignField::CoreCount { found, expected });
+        }
+        Ok(())
+    }
 }
 
 /// The part of a [`LogIdentity`] in which a file differs.

@@ -23,6 +23,7 @@ use std::ops::Bound;
 use ahash::RandomState;
 
 use crate::assemble::Assembler;
+use crate::checkpoint::table::Row;
 use crate::location::Location;
 use crate::segment::SegmentId;
 use crate::summary::RecordSummary;
@@ -381,6 +382,8 @@ pub struct Index {
     held_entries: usize,
     entities: usize,
     entry_slots: usize,
+    /// Segments before it were freed: what is held of them cannot be read any more.
+    oldest: SegmentId,
 }
 
 impl Index {
@@ -389,7 +392,7 @@ impl Index {
     #[must_use]
     pub fn new(held_entries: usize) -> Self {
         let tables = (0..SUB_TABLES).map(|_| SubTable::default()).collect();
-        Self { tables, held_entries, entities: 0, entry_slots: 0 }
+        Self { tables, held_entries, entities: 0, entry_slots: 0, oldest: SegmentId(0) }
     }
 
     /// What is known of an entity, `None` when it has no durable record.
@@ -462,6 +465,20 @@ impl Index {
         self.entry_slots = self.entry_slots - slots + known.entries.capacity();
     }
 
+    /// Takes notice of an entity that a checkpoint holds, before the records of the log after it.
+    pub fn note_checkpointed(&mut self, row: &Row) {
+        if let Some(location) = row.image {
+            let summary = RecordSummary::Image { entity: row.entity, applied: row.applied };
+            self.note(&summary, location);
+            self.set_keys(row.entity, row.keys);
+        }
+    }
+
+    /// Segments before `oldest` are gone.
+    pub(crate) fn set_oldest(&mut self, oldest: SegmentId) {
+        self.oldest = oldest;
+    }
+
     /// Sets the owner's count of an entity; nothing happens when the entity has no durable record.
     pub fn set_keys(&mut self, entity: EntityId, keys: u32) {
         if let Some(known) = self.tables[sub_table(entity)].by_id.get_mut(&entity) {
@@ -511,7 +528,8 @@ impl Index {
             if held.entry != expected || !held.chosen {
                 return None;
             }
-            range.push((held.entry, held.ballot, held.value_id()?, held.value()?));
+            let value = held.value().filter(|value| value.segment() >= self.oldest)?;
+            range.push((held.entry, held.ballot, held.value_id()?, value));
             if held.entry == last {
                 return Some(range);
             }

@@ -21,6 +21,7 @@
 
 pub mod assemble;
 pub mod block;
+pub mod checkpoint;
 pub mod dump;
 pub mod entry_record;
 pub mod frame;

@@ -166,6 +166,8 @@ pub struct Log {
     durable: Lsn,
     spares: VecDeque<SpareId>,
     next_spare: SpareId,
+    /// Freed segments on their way to become spares.
+    recycling: usize,
     pool: Vec<(AlignedBuffer, Vec<NotedRecord>)>,
     counters: LogCounters,
 }
@@ -203,6 +205,7 @@ impl Log {
             durable: last,
             spares: VecDeque::new(),
             next_spare: SpareId(0),
+            recycling: 0,
             pool: Vec::new(),
             counters: LogCounters::default(),
         }
@@ -447,6 +450,7 @@ impl Log {
     ///
     /// When that spare is there already.
     pub fn handle_spare(&mut self, spare: SpareId) {
+        self.recycling = self.recycling.saturating_sub(1);
         assert!(!self.spares.contains(&spare), "spare {} was reported twice", spare.0);
         self.next_spare = self.next_spare.max(SpareId(spare.0 + 1));
         self.spares.push_back(spare);
@@ -455,7 +459,30 @@ impl Log {
     /// How many more spares to prepare.
     #[must_use]
     pub fn spares_wanted(&self) -> usize {
-        self.config.spare_segments.saturating_sub(self.spares.len())
+        let wanted = self.config.spare_segments.saturating_sub(self.spares.len() + self.recycling);
+        let held = self.segments_held() + self.spares.len() + self.recycling;
+        wanted.min(self.config.segments_max.saturating_sub(held))
+    }
+
+    /// Whether a freed segment should become a spare; if so, it counts as one from now on.
+    pub fn take_recycled(&mut self) -> bool {
+        let wanted = self.spares_wanted() > 0;
+        self.recycling += usize::from(wanted);
+        wanted
+    }
+
+    /// Segments from the oldest to the one being written.
+    #[must_use]
+    pub fn segments_held(&self) -> usize {
+        let held = self.head.map_or(0, |head| head.segment.0 + 1 - self.oldest.0);
+        usize::try_from(held).unwrap_or(usize::MAX)
+    }
+
+    /// The segment from which on the log holds everything that is appended from now on; `None`
+    /// while it has no frame yet. A checkpoint that begins now has it for its floor.
+    #[must_use]
+    pub fn floor_now(&self) -> Option<SegmentId> {
+        self.head.filter(|head| head.offset > 0).map(|head| head.segment)
     }
 
     /// A name for a spare that is about to be prepared. Report the spares on disk first.
@@ -466,7 +493,7 @@ impl Log {
     }
 
     /// Lets go of the oldest segment. The caller has made sure that no entity needs it, see
-    /// [`Index::oldest_needed`] and [`Index::forget_before`].
+    /// [`Index::oldest_needed`].
     ///
     /// # Errors
     ///
@@ -479,6 +506,7 @@ impl Log {
             return Err(FreeError::Newest { segment });
         }
         self.oldest = segment.next();
+        self.index.set_oldest(self.oldest);
         Ok(RecycledSegment { segment, spare: self.name_spare() })
     }
 

@@ -17,6 +17,9 @@ pub struct LogConfig {
     pub pending_bytes_max: usize,
     /// How many pre-written spare segments to keep ready. Default 2.
     pub spare_segments: usize,
+    /// Segments that the log may hold, spares included; beyond it, no further spare is asked for,
+    /// and the log is full until old segments are freed. Default: no bound.
+    pub segments_max: usize,
     /// How many idle buffers to keep for reuse. Default 4.
     pub pooled_buffers: usize,
 }
@@ -31,6 +34,7 @@ impl LogConfig {
             frame_size_max: 1 << 20,
             pending_bytes_max: 8 << 20,
             spare_segments: 2,
+            segments_max: usize::MAX,
             pooled_buffers: 4,
         }
     }

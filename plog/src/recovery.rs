@@ -270,6 +270,8 @@ pub struct Scanner {
     stop: Option<Stop>,
     damages: Vec<Damage>,
     decoded: Vec<ScannedRecord>,
+    /// The oldest segment that must be there.
+    floor: Option<SegmentId>,
 }
 
 impl Scanner {
@@ -288,7 +290,15 @@ impl Scanner {
             stop: None,
             damages: Vec::new(),
             decoded: Vec::new(),
+            floor: None,
         }
+    }
+
+    /// A scanner for a log whose records before segment `floor` are in a checkpoint: the segments
+    /// fed begin with it, and when it is missing, so may be acknowledged records.
+    #[must_use]
+    pub fn from_floor(identity: LogIdentity, floor: SegmentId) -> Self {
+        Self { floor: Some(floor), ..Self::new(identity) }
     }
 
     /// Begins the segment that its file name calls `segment`, a file of `size` bytes.
@@ -298,6 +308,13 @@ impl Scanner {
     /// When segments do not come in ascending order, or the one before was not fed to its end.
     pub fn begin_segment(&mut self, segment: SegmentId, size: u64) {
         self.end_segment();
+        if let Some(floor) = self.floor.take() {
+            assert!(segment >= floor, "what is before the floor is not fed");
+            if segment > floor {
+                let count = segment.0 - floor.0;
+                self.lose(floor, 0, DamageReason::MissingSegments { count });
+            }
+        }
         let previous = self.reports.last().map(|report| (report.segment, report.frames));
         if let Some((previous, frames)) = previous {
             assert!(segment > previous, "segments are fed in ascending order");
@@ -635,6 +652,7 @@ impl Scanner {
     pub fn into_report(mut self) -> VerifyReport {
         let Some(current) = self.end_segment() else {
             assert!(self.reports.is_empty(), "a scan that was refused has no outcome");
+            assert!(self.floor.is_none(), "the caller has looked for the floor's file");
             return VerifyReport { segments: self.reports, outcome: Recovered::Empty };
         };
         let outcome = self.judge(&current);

@@ -185,30 +185,7 @@ impl SegmentHeader {
     /// As [`SegmentHeader::parse`], and [`HeaderError::Foreign`].
     pub fn parse_for(block: &[u8], identity: &LogIdentity) -> Result<Self, HeaderError> {
         let header = Self::parse(block)?;
-        header.check(identity)?;
+        header.identity.check(identity)?;
         Ok(header)
-    }
-
-    fn check(&self, expected: &LogIdentity) -> Result<(), ForeignField> {
-        let found = &self.identity;
-        if found.cluster != expected.cluster {
-            let (found, expected) = (found.cluster, expected.cluster);
-            return Err(ForeignField::Cluster { found, expected });
-        }
-        if found.node != expected.node {
-            return Err(ForeignField::Node { found: found.node, expected: expected.node });
-        }
-        if found.incarnation != expected.incarnation {
-            let (found, expected) = (found.incarnation, expected.incarnation);
-            return Err(ForeignField::Incarnation { found, expected });
-        }
-        if found.core != expected.core {
-            return Err(ForeignField::Core { found: found.core, expected: expected.core });
-        }
-        if found.core_count != expected.core_count {
-            let (found, expected) = (found.core_count, expected.core_count);
-            return Err(ForeignField::CoreCount { found, expected });
-        }
-        Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! The log against a disk in memory: what is written, what a crash leaves, what is found again.
 
 mod changed_bytes;
+mod checkpoints;
 mod crash_images;
 mod disk;
 mod expectation;

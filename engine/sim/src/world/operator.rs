@@ -3,6 +3,8 @@
 use engine::config::ShardConfig;
 use engine::shard::LogSpace;
 use net::peer::message::{ChosenNotice, PeerMessage};
+use plog::block::BLOCK_SIZE;
+use plog::frame::FRAME_HEADER_SIZE;
 use plog::recovery::Recovered;
 use plog::vocabulary::{AcceptorId, Ballot, BootEpoch, EntityId, Entry};
 
@@ -123,7 +125,7 @@ impl World {
             self.counters = self.counters.plus(&counters.unwrap_or_default());
             let Some(write) = self.core(id).write.take() else { continue };
             let tear = &mut self.chances.tear;
-            let blocks = write.buffer.len() / plog::block::BLOCK_SIZE;
+            let blocks = write.buffer.len() / BLOCK_SIZE;
             let survives: Vec<bool> = (0..blocks).map(|_| tear.happens(survival)).collect();
             let whole = survives.iter().all(|survives| *survives);
             let none = !survives.iter().any(|survives| *survives);
@@ -193,7 +195,12 @@ impl World {
     /// When the node's disks must not be damaged.
     pub fn rot(&mut self, node: u8) -> bool {
         let Some((id, settled)) = self.choose_damaged(node) else { return false };
-        let place = self.chances.errors.index(settled);
+        let mut place = self.chances.errors.index(settled);
+        if self.chances.errors.below(3) == 0 {
+            // What is said of many records at once is worth a closer look.
+            place -= place % BLOCK_SIZE;
+            place += self.chances.errors.index(FRAME_HEADER_SIZE);
+        }
         let bit = u32::try_from(self.chances.errors.below(8)).expect("below 8");
         let hit = self.core(id).disk.rot(place, bit).is_some();
         self.coverage.rotten_bits += u64::from(hit);
