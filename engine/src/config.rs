@@ -62,6 +62,17 @@ pub struct ShardConfig {
     pub catch_up_bytes_max: usize,
     /// Pause between background sweeps of each peer.
     pub sweep_every_us: u64,
+    /// A checkpoint begins when so many bytes of log were written since the last one began; 0: never.
+    pub checkpoint_log_bytes: u64,
+    /// And when the log written since is at least so many percent of the last checkpoint's size.
+    /// With it, checkpoints add at most `100 / checkpoint_log_percent` bytes per byte of log.
+    pub checkpoint_log_percent: u64,
+    /// Checkpoints are written no faster, in bytes per second, unless the log nears its limit.
+    pub checkpoint_bytes_per_second: u64,
+    /// A part of a checkpoint is closed at so many bytes.
+    pub checkpoint_part_bytes: u32,
+    /// So many bytes of log are kept, though no longer needed here, for peers that were away.
+    pub log_hold_bytes: u64,
 }
 
 impl ShardConfig {
@@ -96,6 +107,11 @@ impl ShardConfig {
             lazy_flush_us: 200_000,
             catch_up_bytes_max: 256 << 10,
             sweep_every_us: 30_000_000,
+            checkpoint_log_bytes: 256 << 20,
+            checkpoint_log_percent: 200,
+            checkpoint_bytes_per_second: 200 << 20,
+            checkpoint_part_bytes: plog::checkpoint::writer::PART_BYTES,
+            log_hold_bytes: 256 << 20,
         }
     }
 

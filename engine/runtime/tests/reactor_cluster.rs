@@ -172,7 +172,7 @@ fn start_node(
                 LogConfig { segment_size: SEGMENT_SIZE, ..LogConfig::for_identity(identity) };
             let shard_config = ShardConfig::new(AcceptorId(node_id), replicas, BootEpoch(1));
             let mut shard = StringShard::new(shard_config, log_config);
-            shard.finish_recovery(None);
+            shard.finish_recovery(None, None);
             let core = Core::new(CoreSetup {
                 core,
                 core_count,

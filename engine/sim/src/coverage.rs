@@ -126,6 +126,16 @@ coverage! {
     unknown,
     /// Entities a sweep found behind.
     swept_behind,
+    /// Checkpoints adopted.
+    checkpoints,
+    /// Images in them.
+    checkpointed,
+    /// Images copied from disk to a checkpoint.
+    checkpoint_copies,
+    /// Records of open entries appended anew.
+    relocated,
+    /// Segments freed.
+    segments_freed,
     /// Replicas that heard of a history other than their own.
     divergences,
 }
@@ -153,6 +163,10 @@ impl Coverage {
         self.open_evictions += counters.open_evictions;
         self.duplicates += counters.duplicates;
         self.unknown += counters.unknown;
+        self.checkpoints += counters.checkpoints;
+        self.checkpoint_copies += counters.checkpoint_copies;
+        self.relocated += counters.relocated;
+        self.segments_freed += counters.segments_freed;
         self.swept_behind += counters.swept_behind;
     }
 }

@@ -4,9 +4,11 @@
 //! any subset of its blocks may have reached the disk. Files are made and renamed atomically. At
 //! rest, a bit may rot, and a block may have been written over by another ("misdirected").
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use plog::block::BLOCK_SIZE;
+use plog::checkpoint::pointer::Pointer;
+use plog::checkpoint::{CheckpointId, PartId};
 use plog::location::Location;
 use plog::segment::SegmentId;
 
@@ -17,6 +19,10 @@ pub struct Disk {
     /// How far each segment was written, in bytes, but for the last write: damage there cannot be
     /// told from a write that a crash tore, and no log could.
     settled: BTreeMap<SegmentId, usize>,
+    /// What freed segments held, for those that are made of them.
+    freed: VecDeque<Vec<u8>>,
+    /// Which checkpoint counts.
+    pub pointer: Option<Pointer>,
     /// Where the last write that was reported ended.
     last: Option<(SegmentId, usize)>,
     /// Writes made durable.
@@ -41,7 +47,8 @@ impl Disk {
     ///
     /// When the segment is there already.
     pub fn create_recycled(&mut self, segment: SegmentId, size: usize) -> bool {
-        let old = self.segments.values().next().cloned();
+        let oldest = || self.segments.values().next().cloned();
+        let old = self.freed.pop_front().or_else(oldest);
         self.create(segment, size);
         match old {
             Some(old) if old.len() == size => {
@@ -95,9 +102,71 @@ impl Disk {
         self.segments[&location.segment()][offset..offset + length].to_vec()
     }
 
-    /// All segments, ascending.
-    pub fn segments(&self) -> impl Iterator<Item = (SegmentId, &[u8])> {
-        self.segments.iter().map(|(segment, bytes)| (*segment, &bytes[..]))
+    /// All segments from `floor` on, ascending.
+    pub fn segments(&self, floor: SegmentId) -> impl Iterator<Item = (SegmentId, &[u8])> {
+        let segments = self.segments.range(floor..CheckpointId(0).part(0).file());
+        segments.map(|(segment, bytes)| (*segment, &bytes[..]))
+    }
+
+    /// Writes to a checkpoint's part, at its end. The bytes are not safe before the checkpoint is
+    /// adopted, and one that is not has no name.
+    ///
+    /// # Panics
+    ///
+    /// When it is not at the end.
+    pub fn write_part(&mut self, part: PartId, offset: u64, bytes: &[u8]) {
+        if offset == 0 {
+            self.segments.insert(part.file(), Vec::new());
+        }
+        let file = self.segments.get_mut(&part.file()).expect("made by its first write");
+        assert!(
+            u64::try_from(file.len()).is_ok_and(|end| end == offset),
+            "parts grow at their end"
+        );
+        file.extend_from_slice(bytes);
+    }
+
+    /// The parts of a checkpoint, ascending.
+    pub fn parts(&self, checkpoint: CheckpointId) -> impl Iterator<Item = (PartId, &[u8])> {
+        let files = checkpoint.part(0).file()..=checkpoint.part(u16::MAX).file();
+        let parts = self.segments.range(files);
+        parts.filter_map(|(file, bytes)| Some((PartId::of_file(*file)?, &bytes[..])))
+    }
+
+    /// A checkpoint counts from now on; its bytes may rot like others.
+    pub fn adopt(&mut self, pointer: Pointer) {
+        self.pointer = Some(pointer);
+        let parts = self.parts(pointer.checkpoint);
+        let settled: Vec<_> = parts.map(|(part, bytes)| (part.file(), bytes.len())).collect();
+        self.settled.extend(settled);
+    }
+
+    /// Deletes a checkpoint's parts.
+    pub fn remove_checkpoint(&mut self, checkpoint: CheckpointId) {
+        let parts: Vec<_> = self.parts(checkpoint).map(|(part, _)| part.file()).collect();
+        for part in parts {
+            self.segments.remove(&part);
+            self.settled.remove(&part);
+        }
+    }
+
+    /// A segment is no longer needed. Its bytes may come back in a file that is made of it.
+    pub fn free(&mut self, segment: SegmentId, is_recycled: bool) {
+        let bytes = self.segments.remove(&segment);
+        self.settled.remove(&segment);
+        self.freed.extend(bytes.filter(|_| is_recycled));
+    }
+
+    /// What a start does before it reads: files that do not count go.
+    pub fn tidy(&mut self) {
+        let adopted = self.pointer.map(|pointer| pointer.checkpoint);
+        let floor = self.pointer.map_or(SegmentId::FIRST, |pointer| pointer.floor);
+        let counts = |file: SegmentId| match PartId::of_file(file) {
+            Some(part) => Some(part.checkpoint) == adopted,
+            None => file >= floor,
+        };
+        self.segments.retain(|file, _| counts(*file));
+        self.settled.retain(|file, _| counts(*file));
     }
 
     /// Bytes that were written so far, of all segments, before the last write.
@@ -160,7 +229,8 @@ mod tests {
         assert_eq!(disk.settled_bytes(), 2 * BLOCK_SIZE);
         assert_eq!(disk.rot(BLOCK_SIZE + 3, 0), Some((SegmentId(2), 3)));
         assert_eq!(disk.rot(2 * BLOCK_SIZE, 0), None);
-        let second: Vec<u8> = disk.segments().nth(1).map(|(_, bytes)| bytes.to_vec()).unwrap();
+        let second: Vec<u8> =
+            disk.segments(SegmentId(1)).nth(1).map(|(_, bytes)| bytes.to_vec()).unwrap();
         assert_eq!((second[2], second[3]), (9, 8));
         assert_eq!(disk.misdirect(0, BLOCK_SIZE), Some((SegmentId(2), 0)));
         assert_eq!(disk.misdirect(0, BLOCK_SIZE), None, "the same bytes are there by now");
@@ -172,7 +242,7 @@ mod tests {
         assert!(!disk.create_recycled(SegmentId(1), BLOCK_SIZE), "nothing to recycle yet");
         disk.write(SegmentId(1), 0, &[7; BLOCK_SIZE]);
         assert!(disk.create_recycled(SegmentId(2), BLOCK_SIZE));
-        assert_eq!(disk.segments().nth(1).unwrap().1, [7; BLOCK_SIZE]);
+        assert_eq!(disk.segments(SegmentId(1)).nth(1).unwrap().1, [7; BLOCK_SIZE]);
         assert_eq!(disk.settled_bytes(), 0, "the stale bytes do not count as written");
     }
 }

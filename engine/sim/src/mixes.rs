@@ -43,6 +43,11 @@ fn short_times(config: &mut ShardConfig) {
     config.retry_us = 20_000;
     config.request_timeout_us = 1_000_000;
     config.lazy_flush_us = 20_000;
+    config.checkpoint_log_bytes = 96 << 10;
+    config.checkpoint_log_percent = 50;
+    config.checkpoint_bytes_per_second = 10 << 20;
+    config.checkpoint_part_bytes = 32 << 10;
+    config.log_hold_bytes = 100 << 10;
 }
 
 fn little_memory(config: &mut ShardConfig) {
@@ -63,6 +68,15 @@ fn small_batches(config: &mut ShardConfig) {
     config.batch_commands_max = 2;
     config.image_every_entries = 6;
     config.request_ids_max = 64;
+}
+
+fn always_cleaning(config: &mut ShardConfig) {
+    little_memory(config);
+    config.checkpoint_log_bytes = 4 << 10;
+    config.checkpoint_log_percent = 0;
+    config.checkpoint_bytes_per_second = 100 << 20;
+    config.checkpoint_part_bytes = 16 << 10;
+    config.log_hold_bytes = 0;
 }
 
 const PLAIN: Mix = Mix {
@@ -148,6 +162,18 @@ pub const MIXES: &[Mix] = &[
         rates: Rates { crashes: 8, crashes_between_outputs: 4, all_crash: 2, ..Rates::NONE },
         configure: small_batches,
         workload: Workload { large_values: 300, ..Workload::ALL_KINDS },
+        segment_size: 64 << 10,
+        recycles: true,
+        ..PLAIN
+    },
+    Mix {
+        name: "cleaning",
+        about: "a checkpoint always under way, no log kept, little memory, crashes",
+        faults: Faults { loss: 20_000, duplication: 20_000, delay_max_us: 1_000, ..SLOW_DISKS },
+        rates: Rates { crashes: 10, crashes_between_outputs: 4, all_crash: 2, ..Rates::NONE },
+        transport: Transport::Datagrams,
+        configure: always_cleaning,
+        workload: Workload { entities: 12, large_values: 100, ..Workload::ALL_KINDS },
         segment_size: 64 << 10,
         recycles: true,
         ..PLAIN

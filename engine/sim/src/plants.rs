@@ -80,6 +80,28 @@ pub const PLANTS: &[Plant] = &[
     plant("record-checksum-unchecked", "damage", "records are read without their checksums"),
     plant("wire-checksum-unchecked", "streams", "messages are taken without their checksum"),
     plant("chain-unchecked", "calm", "a replica hears of another history and serves on"),
+    plant(
+        "open-entry-not-relocated",
+        "cleaning",
+        "what is promised in an open entry is lost with its segment",
+    ),
+    plant("adopted-before-durable", "cleaning", "a checkpoint counts before the log it rests on"),
+    plant("floor-too-late", "cleaning", "a checkpoint needs a segment that it does not name"),
+    plant("freed-beyond-floor", "cleaning", "a segment that is needed is freed"),
+    plant("freed-under-a-read", "cleaning", "a segment is freed while it is read"),
+    plant("checkpoint-skips-loading", "cleaning", "a checkpoint misses entities being loaded"),
+    plant(
+        "removed-before-adopted",
+        "cleaning",
+        "the old checkpoint goes before the new one counts",
+    ),
+    plant("older-image-taken", "cleaning", "an older image replaces a newer one in the index"),
+    plant(
+        "table-checksum-unchecked",
+        "damage",
+        "a checkpoint's table is read without its checksum",
+    ),
+    plant("abstention-forgotten", "damage", "a start forgets which entities abstain"),
     plant("wiped-node-votes", "wipes", "a node that lost its disks is let in as itself"),
 ];
 

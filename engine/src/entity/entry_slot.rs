@@ -236,6 +236,34 @@ impl EntrySlot {
         self.lsn
     }
 
+    /// Logs the own record once more, with its value's bytes; `None` when there is none. Only where
+    /// it is found changes by this: what waits for the record waits for the earlier copy.
+    pub(crate) fn log_copy(
+        &self,
+        context: &mut Context,
+        entity: EntityId,
+        entry: Entry,
+    ) -> Option<Lsn> {
+        if self.local == EntryRecord::default() {
+            return None;
+        }
+        let value = match self.local.value_id {
+            None => LoggedValue::None,
+            Some(id) => {
+                let bytes = Rc::clone(self.value(id).expect("the own value has its bytes"));
+                if bytes.len() <= context.config.max_embedded_value {
+                    LoggedValue::Inline(bytes)
+                } else {
+                    let record = LogRecord::Value { entity, entry, value_id: id, bytes };
+                    context.append_lazily(&record);
+                    LoggedValue::Earlier
+                }
+            }
+        };
+        let record = LogRecord::Entry { entity, entry, record: self.local, value };
+        Some(context.append_lazily(&record))
+    }
+
     /// Whether the log holds the bytes of `id` for this entry.
     pub(crate) fn is_logged(&self, id: ValueId) -> bool {
         self.logged_value == Some(id)

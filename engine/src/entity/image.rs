@@ -12,6 +12,7 @@ use std::rc::Rc;
 use net::peer::message::EntityImage;
 use plog::log_record::LogRecord;
 use plog::planted;
+use plog::segment::SegmentId;
 use plog::vocabulary::{Entry, ValueId};
 
 use crate::context::Context;
@@ -110,15 +111,36 @@ impl<M: StateMachine> Entity<M> {
 
     pub(super) fn log_image(&mut self, context: &mut Context) {
         context.counters.images_logged += 1;
-        let record = LogRecord::Image {
+        let record = self.take_image();
+        self.last_lsn = context.append_lazily(&record);
+    }
+
+    /// The image as a record, which counts as the last one written.
+    pub(crate) fn take_image(&mut self) -> LogRecord {
+        self.image_at = self.applied;
+        self.bytes_since_image = 0;
+        LogRecord::Image {
             entity: self.id,
             applied: self.applied,
             chain: self.chain,
             last_value_id: self.last.as_ref().map(|last| last.value_id),
             state: self.encode_image(),
-        };
-        self.last_lsn = context.append_lazily(&record);
-        self.image_at = self.applied;
-        self.bytes_since_image = 0;
+        }
+    }
+
+    /// Appends anew what was logged of open entries before `floor`. What this replica promised and
+    /// accepted stays as it is, and so does what waits for its records to be durable.
+    pub(crate) fn relocate_open_entries(&mut self, context: &mut Context, floor: SegmentId) {
+        for (entry, slot) in self.slots.iter() {
+            let index = context.log.index();
+            let oldest = index.get(self.id).and_then(|known| known.oldest_segment_of(entry));
+            if oldest.is_some_and(|oldest| oldest < floor)
+                && !planted!("open-entry-not-relocated")
+                && let Some(lsn) = slot.log_copy(context, self.id, entry)
+            {
+                self.last_lsn = lsn;
+                context.counters.relocated += 1;
+            }
+        }
     }
 }

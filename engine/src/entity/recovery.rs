@@ -12,8 +12,11 @@ use crate::entity::{Entity, LastChosen};
 use crate::state_machine::StateMachine;
 
 impl<M: StateMachine> Entity<M> {
-    /// The next record of this entity, in LSN order, while the node starts.
-    pub(crate) fn recover_record(&mut self, context: &mut Context, record: &LogRecord) {
+    /// The next record of this entity, in LSN order, while the node starts. False when it names a
+    /// value that came before the checkpoint's floor: a copy of both comes later, so this entity
+    /// has to be loaded from where the index finds them in the end.
+    #[must_use]
+    pub(crate) fn recover_record(&mut self, context: &mut Context, record: &LogRecord) -> bool {
         let entry = record.entry();
         match record {
             LogRecord::Image { applied, chain, last_value_id, state, .. } => {
@@ -38,12 +41,10 @@ impl<M: StateMachine> Entity<M> {
                 if let (LoggedValue::Inline(bytes), Some(id)) = (value, record.value_id) {
                     slot.restore_value(id, Rc::clone(bytes));
                 }
-                let known = record.value_id.is_none_or(|id| slot.value(id).is_some());
-                if known {
-                    slot.restore_record(*record);
-                } else {
-                    self.diverge(context, entry, "a logged record's value is missing");
+                if record.value_id.is_some_and(|id| slot.value(id).is_none()) {
+                    return false;
                 }
+                slot.restore_record(*record);
             }
             LogRecord::Value { value_id, bytes, .. } => {
                 let slot = self.slots.open(&mut context.slot_pool, entry);
@@ -59,6 +60,7 @@ impl<M: StateMachine> Entity<M> {
             }
         }
         self.apply_recovered(context);
+        true
     }
 
     /// Everything a load plan named was read.

@@ -84,13 +84,11 @@ impl<M: StateMachine> Shard<M> {
     pub fn handle_read(&mut self, now: Time, read: ReadId, blocks: Result<&[u8], ReadFailed>) {
         self.context.now = now;
         let Some((purpose, location)) = self.log_reads.finish(read) else { return };
-        let record = match blocks {
-            Ok(blocks) => read_back(location, blocks).ok(),
-            Err(ReadFailed) => None,
-        };
+        let record = || read_back(location, blocks.ok()?).ok();
         match purpose {
-            Purpose::Load(id, position) => self.handle_loaded(id, position, record),
-            Purpose::CatchUp(job, position) => self.handle_served(job, position, record),
+            Purpose::Load(id, position) => self.handle_loaded(id, position, record()),
+            Purpose::CatchUp(job, position) => self.handle_served(job, position, record()),
+            Purpose::Copy(run) => self.handle_copied(run, location, blocks),
         }
     }
 
@@ -119,6 +117,7 @@ impl<M: StateMachine> Shard<M> {
         let counted = self.context.log.index().get(id).map_or(0, |known| u64::from(known.keys()));
         self.keys = self.keys - counted.min(self.keys) + u64::from(entity.key_count());
         self.entities.insert(entity);
+        self.checkpoint_loaded(id);
         self.parked -= loading.parked.len();
         for parked in loading.parked {
             match parked {
@@ -134,6 +133,7 @@ impl<M: StateMachine> Shard<M> {
     fn give_up(&mut self, id: EntityId) {
         let loading = self.loading.remove(&id).expect("called for an entity being loaded");
         self.unreadable.insert(id);
+        self.checkpoint_loaded(id);
         let _ = self.sweeps.caught_up(id);
         self.context.events.push_back(Event::Unreadable { entity: id });
         self.parked -= loading.parked.len();

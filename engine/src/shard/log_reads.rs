@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use plog::location::Location;
+use plog::segment::SegmentId;
 use plog::vocabulary::EntityId;
 
 /// Names a read.
@@ -30,6 +31,8 @@ pub(crate) enum Purpose {
     Load(EntityId, usize),
     /// The n-th value of a catch-up answer.
     CatchUp(u64, usize),
+    /// Images that go into a checkpoint as they are.
+    Copy(u64),
 }
 
 /// Reads handed to the world at a time.
@@ -59,6 +62,11 @@ impl LogReads {
         let read = self.queued.pop_front()?;
         self.in_flight += 1;
         Some(read)
+    }
+
+    /// Whether a read of the file is queued or in flight.
+    pub(crate) fn reads_from(&self, is_file: impl Fn(SegmentId) -> bool) -> bool {
+        self.open.values().any(|(_, location)| is_file(location.segment()))
     }
 
     /// A read that was handed out is done.

@@ -19,6 +19,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use net::peer::message::{PeerMessage, ReadAnswer, ReadOutcome};
 use plog::block::AlignedBuffer;
+use plog::checkpoint::pointer::Pointer;
+use plog::checkpoint::table::Row;
 use plog::index::Index;
 use plog::location::Location;
 use plog::log::{Log, SegmentWrite};
@@ -35,6 +37,8 @@ use crate::context::{Context, Event, Gated, Origin, Outgoing};
 use crate::entity::Entity;
 use crate::errors;
 use crate::request::{EntityRequest, Reply, Ticket};
+use crate::shard::checkpointing::Checkpointing;
+use crate::shard::cleaning::Cleaning;
 use crate::shard::entity_table::EntityTable;
 use crate::shard::loading::Loading;
 use crate::shard::log_reads::LogReads;
@@ -45,8 +49,11 @@ use crate::state_machine::strings::Strings;
 use crate::status::ShardStatus;
 use crate::time::Time;
 
+pub use crate::shard::checkpointing::FileStep;
 pub use crate::shard::log_reads::{PLogRead, ReadFailed, ReadId};
 
+mod checkpointing;
+mod cleaning;
 mod entity_table;
 mod loading;
 mod log_reads;
@@ -90,6 +97,8 @@ pub struct Shard<M: StateMachine> {
     catch_up_jobs: BTreeMap<u64, CatchUpJob>,
     next_job: u64,
     sweeps: Sweeps,
+    checkpointing: Checkpointing,
+    cleaning: Cleaning,
     /// Entities that cannot be read back: they abstain.
     unreadable: BTreeSet<EntityId>,
     /// Messages and requests parked for entities being loaded.
@@ -115,6 +124,8 @@ impl<M: StateMachine> Shard<M> {
             catch_up_jobs: BTreeMap::new(),
             next_job: 0,
             sweeps: Sweeps::default(),
+            checkpointing: Checkpointing::default(),
+            cleaning: Cleaning::default(),
             unreadable: BTreeSet::new(),
             parked: 0,
             keys: 0,
@@ -123,11 +134,25 @@ impl<M: StateMachine> Shard<M> {
 
     // Recovery.
 
-    /// The next record of the log. Call for all, in LSN order.
+    /// The next entity of the checkpoint that counts. Call for all, before the log's records.
+    pub fn recover_checkpointed(&mut self, row: &Row) {
+        let index = self.recovering.as_mut().expect("rows are recovered before anything else");
+        if row.image.is_none() && !planted!("abstention-forgotten") {
+            self.unreadable.insert(row.entity);
+            return;
+        }
+        index.note_checkpointed(row);
+        self.keys += u64::from(row.keys);
+    }
+
+    /// The next record of the log from the checkpoint's floor on. Call for all, in LSN order.
     pub fn recover_record(&mut self, lsn: Lsn, location: Location, record: &LogRecord) {
         assert!(lsn > Lsn::ZERO);
         let index = self.recovering.as_mut().expect("records are recovered before anything else");
         let id = record.entity();
+        if self.unreadable.contains(&id) {
+            return;
+        }
         let is_new = index.get(id).is_none();
         index.note(&RecordSummary::of(record), location);
         if is_new {
@@ -136,8 +161,11 @@ impl<M: StateMachine> Shard<M> {
         // An entity that was evicted stays cold: the index has what it takes to load it.
         if let Some(entity) = self.entities.get_mut(id) {
             let before = u64::from(entity.key_count());
-            entity.recover_record(&mut self.context, record);
+            let is_complete = entity.recover_record(&mut self.context, record);
             self.keys = self.keys - before + u64::from(entity.key_count());
+            if !is_complete {
+                self.drop_from_memory(id);
+            }
         }
         if is_new {
             self.evict_while_recovering();
@@ -158,10 +186,12 @@ impl<M: StateMachine> Shard<M> {
         }
     }
 
-    /// All records were recovered; `tail` says where the log goes on, `None` for an empty one.
-    pub fn finish_recovery(&mut self, tail: Option<RecoveredTail>) {
+    /// All records were recovered; `tail` says where the log goes on, `None` for an empty one, and
+    /// `checkpoint` which checkpoint counts.
+    pub fn finish_recovery(&mut self, tail: Option<RecoveredTail>, checkpoint: Option<Pointer>) {
         let index = self.recovering.take().expect("recovery is finished once");
         self.context.log = Log::new(self.log_config, tail).with_index(index);
+        self.checkpointing = Checkpointing::after(checkpoint, self.log_config.segment_size);
     }
 
     // What happened.
@@ -436,10 +466,13 @@ impl<M: StateMachine> Shard<M> {
     /// When [`Shard::handle_tick`] is next needed. May change after any other call.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Time> {
-        [self.context.timers.next(), self.context.lazy_deadline, self.sweeps.next_due()]
-            .into_iter()
-            .flatten()
-            .min()
+        let timers = [
+            self.context.timers.next(),
+            self.context.lazy_deadline,
+            self.sweeps.next_due(),
+            self.checkpointing.next_due(self.context.now),
+        ];
+        timers.into_iter().flatten().min()
     }
 
     /// How many spare segments the log would like to have made.
@@ -498,6 +531,10 @@ impl<M: StateMachine> Shard<M> {
             behind: as_u64(self.sweeps.behind()),
             timers: as_u64(self.context.timers.len()),
             abstaining: as_u64(self.unreadable.len()) + self.context.counters.diverged,
+            segments: as_u64(log.segments_held()),
+            log_since_checkpoint: self.log_since_checkpoint(),
+            checkpoint_size: self.checkpointing.size(),
+            checkpointing: u64::from(self.checkpointing.is_running()),
             lsn_appended: log.appended().0,
             lsn_durable: log.durable().0,
         }

@@ -129,7 +129,7 @@ fn image_of(bytes: &[u8], applied: Entry) -> EntityImage {
 
 fn check_from_peer(read: Read, bytes: &[u8], applied: Entry, tally: &mut Tally) {
     let mut shard = new_shard();
-    shard.finish_recovery(None);
+    shard.finish_recovery(None, None);
     assert_eq!(get(&mut shard, b"a"), Value::Null, "it is in memory now");
     let message = PeerMessage::Image(image_of(bytes, applied));
     assert_eq!(message_rules::check(&message, 3), Ok(()));
@@ -165,7 +165,7 @@ fn recovered(bytes: &[u8], applied: Entry) -> StringShard {
     let mut shard = new_shard();
     let location = Location::new(SegmentId(1), 4160, 64, 0);
     shard.recover_record(Lsn(1), location, &record);
-    shard.finish_recovery(None);
+    shard.finish_recovery(None, None);
     shard
 }
 
@@ -245,7 +245,7 @@ fn an_image_whose_state_is_of_another_entry_is_refused() {
     // from outside, and the next entry that is chosen trips the state machine's assertion.
     let (bytes, applied) = example();
     let mut shard = new_shard();
-    shard.finish_recovery(None);
+    shard.finish_recovery(None, None);
     assert_eq!(get(&mut shard, b"a"), Value::Null);
     let image = image_of(&bytes, applied.next());
     shard.handle_message(Time(1), PEER, PeerMessage::Image(image));

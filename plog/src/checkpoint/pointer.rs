@@ -18,8 +18,9 @@ pub struct Pointer {
     pub parts: u16,
     /// The first segment whose records are needed beside it.
     pub floor: SegmentId,
-    /// The last record appended before it began.
-    pub begin: Lsn,
+    /// The log was durable up to this record when the checkpoint was adopted: one that ends before
+    /// is damaged, however it ends.
+    pub settled: Lsn,
     /// Bytes of all its parts.
     pub bytes: u64,
 }
@@ -34,7 +35,7 @@ impl Pointer {
         writer.u16(self.parts);
         writer.bytes(&[0; 6]);
         writer.u64(self.floor.0);
-        writer.u64(self.begin.0);
+        writer.u64(self.settled.0);
         writer.u64(self.bytes);
         bytes
     }
@@ -49,11 +50,11 @@ impl Pointer {
         let checkpoint = CheckpointId(reader.u64());
         let parts = reader.u16();
         reader.zeros::<6>();
-        let (floor, begin) = (SegmentId(reader.u64()), Lsn(reader.u64()));
+        let (floor, settled) = (SegmentId(reader.u64()), Lsn(reader.u64()));
         let bytes = reader.u64();
         let right =
             reader.reserved_clean() && checkpoint.0 > 0 && parts > 0 && floor >= SegmentId::FIRST;
-        right.then_some(Self { checkpoint, parts, floor, begin, bytes })
+        right.then_some(Self { checkpoint, parts, floor, settled, bytes })
     }
 }
 
@@ -70,7 +71,7 @@ mod tests {
             checkpoint: CheckpointId(3),
             parts: 2,
             floor: SegmentId(17),
-            begin: Lsn(1 << 40),
+            settled: Lsn(1 << 40),
             bytes: 12_345_678,
         };
         let bytes = pointer.encode();

@@ -5,6 +5,7 @@ use crate::checkpoint::PartId;
 use crate::checkpoint::table::{ROW_SIZE, Row};
 use crate::identity::{ForeignField, LogIdentity};
 use crate::little_endian::{Reader, Writer};
+use crate::planted;
 use crate::segment::{FORMAT_VERSION, SegmentId};
 use crate::vocabulary::Lsn;
 
@@ -227,7 +228,7 @@ impl TableReader {
         let computed = self.hasher.finalize();
         let found = self.seal.table_crc;
         let whole = self.left == 0 && self.pending.is_empty();
-        if whole && computed == found {
+        if whole && (computed == found || planted!("table-checksum-unchecked")) {
             Ok(())
         } else {
             Err(PartError::TableChecksum { found, computed })

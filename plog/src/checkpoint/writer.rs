@@ -64,6 +64,7 @@ pub struct CheckpointWriter {
     begin: Lsn,
     part: PartId,
     part_bytes: u32,
+    frame_bytes: usize,
     /// Where the next write of the part goes.
     offset: u64,
     chain: u32,
@@ -100,6 +101,7 @@ impl CheckpointWriter {
             begin,
             part: id.part(0),
             part_bytes,
+            frame_bytes: FRAME_BYTES.min(usize::try_from(part_bytes / 4).unwrap_or(FRAME_BYTES)),
             offset: 0,
             chain: 0,
             images: 0,
@@ -150,7 +152,7 @@ impl CheckpointWriter {
     #[must_use]
     pub fn is_full(&self) -> bool {
         let images = self.end - FRAME_BEGIN - FRAME_HEADER_SIZE;
-        images >= FRAME_BYTES || self.stage != Stage::Images || self.part_is_full()
+        images >= self.frame_bytes || self.stage != Stage::Images || self.part_is_full()
     }
 
     fn part_is_full(&self) -> bool {

@@ -27,12 +27,12 @@ fn image(entity: u64, size: usize) -> LogRecord {
         applied: Entry(entity % 9 + 1),
         chain: 5,
         last_value_id: Some(last),
-        state: vec![u8::try_from(entity % 251).unwrap(); size].into(),
+        state: vec![u8::try_from(entity % 251).expect("below 256"); size].into(),
     }
 }
 
 fn sizes(entity: u64) -> usize {
-    if entity % 53 == 0 { 300_000 } else { usize::try_from(entity % 700).unwrap() }
+    if entity.is_multiple_of(53) { 300_000 } else { usize::try_from(entity % 700).expect("small") }
 }
 
 /// Writes the images of entities 1 to `count`; every tenth abstains, every third is copied as it
@@ -45,7 +45,11 @@ fn write(count: u64, part_bytes: u32) -> Parts {
         let Some(write) = writer.poll_write() else { return false };
         assert!(writer.poll_write().is_none(), "one write at a time");
         let file = parts.entry(write.part).or_default();
-        assert_eq!(u64::try_from(file.len()).unwrap(), write.offset, "parts grow at their end");
+        assert_eq!(
+            u64::try_from(file.len()).expect("small"),
+            write.offset,
+            "parts grow at their end"
+        );
         file.extend_from_slice(&write.buffer);
         writer.handle_written(write.buffer);
         true
@@ -54,12 +58,12 @@ fn write(count: u64, part_bytes: u32) -> Parts {
         while writer.is_full() {
             assert!(step(&mut writer), "a full writer has something to write");
         }
-        if entity % 10 == 0 {
+        if entity.is_multiple_of(10) {
             writer.push_abstaining(EntityId(entity));
             continue;
         }
         let record = image(entity, sizes(entity));
-        if entity % 3 == 0 {
+        if entity.is_multiple_of(3) {
             let mut bytes = Vec::new();
             record.encode(&mut bytes);
             writer.push_encoded(EntityId(entity), record.entry(), &bytes, 2);
@@ -72,19 +76,19 @@ fn write(count: u64, part_bytes: u32) -> Parts {
     assert!(writer.is_done());
     assert_eq!(usize::from(writer.parts()), parts.len());
     let bytes: usize = parts.values().map(Vec::len).sum();
-    assert_eq!(writer.bytes(), u64::try_from(bytes).unwrap());
+    assert_eq!(writer.bytes(), u64::try_from(bytes).expect("small"));
     parts
 }
 
 fn seal_of(part: PartId, file: &[u8]) -> Result<Seal, PartError> {
     let block = &file[file.len().saturating_sub(BLOCK_SIZE)..];
-    Seal::parse(block, &IDENTITY, part, u64::try_from(file.len()).unwrap())
+    Seal::parse(block, &IDENTITY, part, u64::try_from(file.len()).expect("small"))
 }
 
 fn rows(part: PartId, file: &[u8], piece: usize) -> Result<Vec<Row>, PartError> {
     let seal = seal_of(part, file)?;
-    let begin = usize::try_from(seal.table_offset).unwrap();
-    let end = begin + usize::try_from(seal.table_length()).unwrap();
+    let begin = usize::try_from(seal.table_offset).expect("small");
+    let end = begin + usize::try_from(seal.table_length()).expect("small");
     let mut reader = TableReader::new(seal);
     let mut rows = Vec::new();
     for piece in file[begin..end].chunks(piece) {
@@ -120,7 +124,7 @@ fn what_is_written_is_what_is_read_in_one_part_or_many() {
                 let read = read_back(location, &file[offset..offset + length]).unwrap();
                 assert_eq!(read, image(entity, sizes(entity)));
                 assert_eq!(row.applied, read.entry());
-                assert_eq!(row.keys, if entity % 3 == 0 { 2 } else { 1 });
+                assert_eq!(row.keys, if entity.is_multiple_of(3) { 2 } else { 1 });
                 found.push(entity);
             }
         }

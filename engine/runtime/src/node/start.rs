@@ -557,7 +557,7 @@ fn recover_core(
         Err(RecoveryError::Stopped) => return Ok(None),
         log => log?,
     };
-    shard.finish_recovery(log.tail);
+    shard.finish_recovery(log.tail, None);
     log_line::info(
         "log read",
         &[

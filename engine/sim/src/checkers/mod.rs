@@ -153,6 +153,10 @@ impl Checkers {
             let what = format!("node {} finds its own history wrong", boot.node);
             return Err(Violation::new("divergence", what));
         }
+        if status.abstaining > 0 && !may_be_damaged {
+            let what = format!("node {} cannot read what it wrote", boot.node);
+            return Err(Violation::new("durability", what));
+        }
         // Looking at every entity is only worth while when one may have moved.
         let counters = &status.counters;
         let moves = counters.chosen + counters.images_installed + counters.loads;

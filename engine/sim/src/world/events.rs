@@ -45,6 +45,11 @@ impl World {
                 self.coverage.read_errors += u64::from(fails);
                 self.pump(to);
             }
+            Event::PartWritten { to, start } => self.handle_part_written(to, start),
+            Event::Adopted { to, start, pointer } => self.handle_adopted(to, start, pointer),
+            Event::Freed { to, start, segment, becomes } => {
+                self.handle_freed(to, start, segment, becomes);
+            }
             Event::Tick { to, start } => {
                 if !self.is_current(to, start) {
                     return true;
@@ -71,7 +76,7 @@ impl World {
     }
 
     /// Whether a core runs, and in that boot.
-    fn is_current(&self, id: CoreId, start: u32) -> bool {
+    pub(super) fn is_current(&self, id: CoreId, start: u32) -> bool {
         self.nodes[usize::from(id.node)].starts == start && self.is_up(id.node)
     }
 
@@ -146,6 +151,9 @@ impl Event {
             Self::Frame { to, .. }
             | Self::Written { to, .. }
             | Self::Read { to, .. }
+            | Self::PartWritten { to, .. }
+            | Self::Adopted { to, .. }
+            | Self::Freed { to, .. }
             | Self::Tick { to, .. }
             | Self::Silence { to, .. } => (*to, None),
             Self::Dial { from, to, .. } => (*to, Some(*from)),

@@ -15,7 +15,9 @@ use net::peer::message::PeerMessage;
 use net::resp::arguments::Arguments;
 use net::resp::slot::{entity_of, shard_of};
 use net::resp::value::Value;
+use plog::checkpoint::pointer::Pointer;
 use plog::index::EntityIndex;
+use plog::segment::{SegmentId, SpareId};
 use plog::vocabulary::{AcceptorId, EntityId, Entry};
 
 use crate::checkers::{Boot, Checkers, Violation};
@@ -31,6 +33,7 @@ pub use crate::world::link::Transport;
 
 pub mod clock;
 mod events;
+mod files;
 mod link;
 mod network;
 mod node;
@@ -103,6 +106,21 @@ enum Event {
         to: CoreId,
         start: u32,
         read: PLogRead,
+    },
+    PartWritten {
+        to: CoreId,
+        start: u32,
+    },
+    Adopted {
+        to: CoreId,
+        start: u32,
+        pointer: Pointer,
+    },
+    Freed {
+        to: CoreId,
+        start: u32,
+        segment: SegmentId,
+        becomes: Option<SpareId>,
     },
     Tick {
         to: CoreId,
@@ -546,6 +564,7 @@ impl World {
         if let Some(write) = shard.poll_write() {
             self.begin_write(id, start, write);
         }
+        self.pump_files(id, start, is_full);
         while let Some(read) = self.core(id).shard.as_mut().and_then(StringShard::poll_read) {
             let delay = 1 + self.chances.disk.below(self.config.faults.read_max_us);
             self.schedule(delay, Event::Read { to: id, start, read });

@@ -3,11 +3,17 @@
 use engine::config::ShardConfig;
 use engine::shard::StringShard;
 use net::peer::handshake::{LocalNode, Remembered};
+use plog::block::BLOCK_SIZE;
+use plog::checkpoint::pointer::Pointer;
+use plog::checkpoint::seal::{Seal, TableReader};
+use plog::checkpoint::table::Row;
+use plog::checkpoint::writer::CheckpointWrite;
 use plog::identity::LogIdentity;
 use plog::log::SegmentWrite;
 use plog::log_config::LogConfig;
 use plog::log_record::LogRecord;
 use plog::recovery::{Recovered, Scanner};
+use plog::segment::SegmentId;
 use plog::vocabulary::Lsn;
 
 use crate::disk::Disk;
@@ -25,6 +31,8 @@ pub(super) struct Core {
     /// `None` while the node is down.
     pub(super) shard: Option<StringShard>,
     pub(super) write: Option<SegmentWrite>,
+    /// The write to a checkpoint's part under way.
+    pub(super) part_write: Option<CheckpointWrite>,
     /// World time of the tick that is scheduled.
     pub(super) tick_at: Option<u64>,
     /// The last record that its disk is known to hold.
@@ -59,6 +67,7 @@ impl Node {
             disk: Disk::default(),
             shard: None,
             write: None,
+            part_write: None,
             tick_at: None,
             durable: Lsn::ZERO,
         };
@@ -145,8 +154,17 @@ pub(super) fn recover(
 ) -> Start {
     let mut unreported = Vec::new();
     let mut shard = StringShard::new(config, log_config);
-    let mut scanner = Scanner::new(log_config.identity);
-    for (segment, bytes) in disk.segments() {
+    let identity = log_config.identity;
+    let floor = disk.pointer.map_or(SegmentId::FIRST, |pointer| pointer.floor);
+    if let Some(pointer) = disk.pointer {
+        let Some(rows) = read_tables(disk, &identity, pointer) else { return Start::Damaged };
+        rows.iter().for_each(|row| shard.recover_checkpointed(row));
+    }
+    let mut scanner = match disk.pointer {
+        Some(pointer) => Scanner::from_floor(identity, pointer.floor),
+        None => Scanner::new(identity),
+    };
+    for (segment, bytes) in disk.segments(floor) {
         let size = u64::try_from(bytes.len()).expect("a segment is small");
         scanner.begin_segment(segment, size);
         let fed = scanner.feed(bytes, &mut |scanned| {
@@ -160,9 +178,29 @@ pub(super) fn recover(
         }
     }
     let outcome = scanner.finish();
-    if matches!(outcome, Recovered::Damaged { .. }) {
+    let last = outcome.tail().map_or(Lsn::ZERO, |tail| tail.last_lsn);
+    let is_short = disk.pointer.is_some_and(|pointer| last < pointer.settled);
+    if is_short || matches!(outcome, Recovered::Damaged { .. }) {
         return Start::Damaged;
     }
-    shard.finish_recovery(outcome.tail());
+    shard.finish_recovery(outcome.tail(), disk.pointer);
     Start::Recovered(Box::new(RecoveredCore { shard, outcome, unreported }))
+}
+
+/// The rows of all parts of the checkpoint that counts; `None` when one of them is damaged.
+fn read_tables(disk: &Disk, identity: &LogIdentity, pointer: Pointer) -> Option<Vec<Row>> {
+    let mut rows = Vec::new();
+    let mut parts = disk.parts(pointer.checkpoint);
+    for number in 0..pointer.parts {
+        let (part, bytes) = parts.next()?;
+        let size = u64::try_from(bytes.len()).expect("a part is small");
+        let seal = &bytes[bytes.len().checked_sub(BLOCK_SIZE)?..];
+        let expected = pointer.checkpoint.part(number);
+        let seal = Seal::parse(seal, identity, expected, size).ok().filter(|_| part == expected)?;
+        let table = &bytes[usize::try_from(seal.table_offset).expect("32 bits fit")..];
+        let mut reader = TableReader::new(seal);
+        reader.feed(table, &mut |row| rows.push(row));
+        reader.finish().ok()?;
+    }
+    Some(rows)
 }

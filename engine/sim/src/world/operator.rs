@@ -44,6 +44,7 @@ impl World {
             (self.config.configure)(&mut config);
             let log_config = self.nodes[index].log_config(id, self.config.segment_size);
             let core = self.core(id);
+            core.disk.tidy();
             let durable = core.durable;
             match recover(config, log_config, &core.disk, durable) {
                 Start::Recovered(recovered) => {
@@ -77,6 +78,7 @@ impl World {
             }
             core.shard = Some(shard);
             core.write = None;
+            core.part_write = None;
             core.tick_at = None;
         }
         self.connect(node);
