@@ -14,6 +14,7 @@ use engine::session::NodeInfo;
 use engine::shard::StringShard;
 
 use crate::mesh::MeshEnd;
+use crate::node::file_worker::FileWorkerChannel;
 use crate::node::known_incarnations::KnownIncarnations;
 use crate::node::log_files::LogFiles;
 use crate::reactor::node_shared::NodeShared;
@@ -31,6 +32,8 @@ pub struct CoreSetup {
     pub shard_config: ShardConfig,
     /// The open segment files, and the way to new ones.
     pub log_files: LogFiles,
+    /// The way to the thread that does what blocks with the files of checkpoints.
+    pub file_worker: FileWorkerChannel,
     /// Who this node is.
     pub identity: NodeIdentity,
     /// All other members of the replica set.

@@ -19,13 +19,13 @@ use engine::shard::StringShard;
 use net::peer::handshake::{HANDSHAKE_SIZE, HandshakeDialler, LocalNode, Target};
 use plog::identity::LogIdentity;
 use plog::log_config::LogConfig;
-use plog::segment::SpareId;
 use plog::vocabulary::{AcceptorId, BootEpoch};
 use runtime::core_setup::{CoreSetup, Limits, NodeIdentity, PeerAddress};
 use runtime::mesh::mesh;
+use runtime::node::file_worker::FileWorker;
 use runtime::node::known_incarnations::KnownIncarnations;
 use runtime::node::log_files::LogFiles;
-use runtime::node::segment_preparer::{SegmentPreparer, SpareDirectory};
+use runtime::node::segment_preparer::SegmentPreparer;
 use runtime::reactor::core::{Core, Turn};
 use runtime::reactor::node_shared::NodeShared;
 
@@ -141,15 +141,13 @@ fn start_node(
     let peers_directory = directory.join("peers");
     std::fs::create_dir_all(&peers_directory).unwrap();
     let known_incarnations = Arc::new(KnownIncarnations::load(&peers_directory).unwrap());
-    let core_directories: Vec<SpareDirectory> = (0..core_count)
-        .map(|core| SpareDirectory {
-            directory: directory.join(format!("core-{core}")),
-            next: SpareId(1),
-        })
-        .collect();
+    let core_directories: Vec<_> =
+        (0..core_count).map(|core| directory.join(format!("core-{core}"))).collect();
     for core in &core_directories {
-        std::fs::create_dir_all(&core.directory).unwrap();
+        std::fs::create_dir_all(core).unwrap();
     }
+    // It ends with the cores.
+    let (_, file_channels) = FileWorker::start(core_directories.clone()).unwrap();
     let (preparer, channels) =
         SegmentPreparer::start(core_directories.clone(), SEGMENT_SIZE, u64::MAX).unwrap();
     let shared = Arc::new(NodeShared::new(core_count, replicas));
@@ -159,7 +157,8 @@ fn start_node(
     let mut cores = Vec::new();
     let ends = mesh(core_count).unwrap();
     let parts = (0..).zip(listeners.peer).zip(ends).zip(channels).zip(core_directories);
-    for ((((core, peer_listener), end), channel), files) in parts {
+    for (((((core, peer_listener), end), channel), files), file_worker) in parts.zip(file_channels)
+    {
         let shared = Arc::clone(&shared);
         let known_incarnations = Arc::clone(&known_incarnations);
         let client_listener = listeners.client.try_clone().unwrap();
@@ -178,7 +177,8 @@ fn start_node(
                 core_count,
                 shard,
                 shard_config,
-                log_files: LogFiles::new(files.directory, BTreeMap::new(), channel),
+                log_files: LogFiles::new(files, BTreeMap::new(), BTreeMap::new(), channel),
+                file_worker,
                 identity: NodeIdentity {
                     cluster_id: CLUSTER,
                     node_id,

@@ -11,6 +11,8 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use plog::checkpoint::PartId;
+use plog::checkpoint::pointer::Pointer;
 use plog::segment::{SegmentFileName, SegmentId, SpareId};
 
 use crate::node::log_line;
@@ -22,18 +24,22 @@ use crate::node::two_copies::{TEMPORARY_SUFFIX, sync_directory};
 pub struct LogFiles {
     directory: PathBuf,
     segments: BTreeMap<SegmentId, OwnedFd>,
+    /// Parts of checkpoints.
+    parts: BTreeMap<PartId, OwnedFd>,
     spares: SpareChannel,
 }
 
 impl LogFiles {
-    /// The files of the core whose directory is `directory`, with these segments open.
+    /// The files of the core whose directory is `directory`, with these segments and parts of the
+    /// checkpoint that counts open.
     #[must_use]
     pub fn new(
         directory: PathBuf,
         segments: BTreeMap<SegmentId, OwnedFd>,
+        parts: BTreeMap<PartId, OwnedFd>,
         spares: SpareChannel,
     ) -> Self {
-        Self { directory, segments, spares }
+        Self { directory, segments, parts, spares }
     }
 
     /// The directory of this core's log.
@@ -43,10 +49,30 @@ impl LogFiles {
     }
 
     /// The descriptor of `segment`, open for reading and writing with `O_DIRECT`, as long as these
-    /// files live; `None` if there is no such segment.
+    /// files live; `None` if there is no such segment. A part of a checkpoint has a segment's
+    /// number, too.
     #[must_use]
     pub fn segment(&self, segment: SegmentId) -> Option<BorrowedFd<'_>> {
-        self.segments.get(&segment).map(|file| file.as_fd())
+        let file = match PartId::of_file(segment) {
+            Some(part) => self.parts.get(&part),
+            None => self.segments.get(&segment),
+        };
+        file.map(|file| file.as_fd())
+    }
+
+    /// A part of a checkpoint was made.
+    pub fn add_part(&mut self, part: PartId, file: OwnedFd) {
+        self.parts.insert(part, file);
+    }
+
+    /// A part of a checkpoint is about to be deleted.
+    pub fn close_part(&mut self, part: PartId) {
+        self.parts.remove(&part);
+    }
+
+    /// A segment is about to be renamed or deleted.
+    pub fn close_segment(&mut self, segment: SegmentId) {
+        self.segments.remove(&segment);
     }
 
     /// The newest segment.
@@ -85,11 +111,11 @@ impl LogFiles {
         Ok(file.as_fd())
     }
 
-    /// Asks for one more spare; whether the request was taken. Each taken request is answered once
+    /// Asks for one more spare, under that number; whether the request was taken. Each taken request is answered once
     /// through [`LogFiles::take_spare`].
     #[must_use]
-    pub fn request_spare(&self) -> bool {
-        self.spares.requests.request()
+    pub fn request_spare(&self, spare: SpareId) -> bool {
+        self.spares.requests.request(spare)
     }
 
     /// The next spare that became ready or failed, if any. Never blocks.
@@ -104,6 +130,8 @@ impl LogFiles {
 pub struct FoundFiles {
     /// Segment files by the number in their name.
     pub segments: BTreeMap<SegmentId, PathBuf>,
+    /// Parts of checkpoints by their names.
+    pub parts: BTreeMap<PartId, PathBuf>,
     /// Spares of full size, ascending.
     pub spares: Vec<SpareId>,
     /// Above the number of every spare that was there, whole or not.
@@ -121,6 +149,7 @@ impl FoundFiles {
     pub fn look(directory: &Path, segment_size: u32) -> io::Result<Self> {
         let mut found = Self {
             segments: BTreeMap::new(),
+            parts: BTreeMap::new(),
             spares: Vec::new(),
             next_spare: SpareId(1),
             leftovers: Vec::new(),
@@ -130,9 +159,13 @@ impl FoundFiles {
             let path = entry.path();
             let name = entry.file_name().to_string_lossy().into_owned();
             if let Some(stem) = name.strip_suffix(TEMPORARY_SUFFIX) {
-                if SegmentFileName::parse(stem).is_some() {
+                if SegmentFileName::parse(stem).is_some() || PartId::parse(stem).is_some() {
                     found.leftovers.push(path);
                 }
+                continue;
+            }
+            if let Some(part) = PartId::parse(&name) {
+                found.parts.insert(part, path);
                 continue;
             }
             match SegmentFileName::parse(&name) {
@@ -155,6 +188,26 @@ impl FoundFiles {
         Ok(found)
     }
 
+    /// Removes what the checkpoint that counts has made useless: segments before its floor, and
+    /// other checkpoints, which a crash kept from being removed or adopted.
+    ///
+    /// # Errors
+    ///
+    /// The operating system's.
+    pub fn remove_superseded(&mut self, pointer: Option<Pointer>) -> io::Result<()> {
+        let floor = pointer.map_or(SegmentId::FIRST, |pointer| pointer.floor);
+        let kept = self.segments.split_off(&floor);
+        let old = std::mem::replace(&mut self.segments, kept);
+        let counts = |part: &PartId| pointer.is_some_and(|p| p.checkpoint == part.checkpoint);
+        let useless = self.parts.iter().filter(|(part, _)| !counts(part));
+        for path in old.values().chain(useless.map(|(_, path)| path)) {
+            log_line::info("removed a file that no longer counts", &[("file", &path.display())]);
+            std::fs::remove_file(path)?;
+        }
+        self.parts.retain(|part, _| counts(part));
+        Ok(())
+    }
+
     /// Removes what a crash left half-made, and says so.
     ///
     /// # Errors
@@ -162,7 +215,7 @@ impl FoundFiles {
     /// The operating system's.
     pub fn remove_leftovers(&mut self) -> io::Result<()> {
         for path in self.leftovers.drain(..) {
-            log_line::info("removed a spare of no use", &[("file", &path.display())]);
+            log_line::info("removed a file left half-made", &[("file", &path.display())]);
             std::fs::remove_file(&path)?;
         }
         Ok(())
@@ -187,7 +240,7 @@ mod tests {
     use plog::segment::{SegmentId, SpareId};
 
     use super::{FoundFiles, LogFiles};
-    use crate::node::segment_preparer::{SegmentPreparer, SpareDirectory, make_spare};
+    use crate::node::segment_preparer::{SegmentPreparer, make_spare};
     use crate::node::test_directory::TestDirectory;
 
     const SIZE: u32 = 64 << 10;
@@ -219,13 +272,16 @@ mod tests {
     #[test]
     fn a_spare_becomes_a_segment_under_its_new_name_only() {
         let directory = TestDirectory::new();
-        let cores =
-            vec![SpareDirectory { directory: directory.path().to_owned(), next: SpareId(1) }];
+        let cores = vec![directory.path().to_owned()];
         let (preparer, mut channels) = SegmentPreparer::start(cores, SIZE, 1 << 40).unwrap();
-        let mut files =
-            LogFiles::new(directory.path().to_owned(), BTreeMap::new(), channels.remove(0));
+        let mut files = LogFiles::new(
+            directory.path().to_owned(),
+            BTreeMap::new(),
+            BTreeMap::new(),
+            channels.remove(0),
+        );
         assert!(files.take_spare().is_none());
-        assert!(files.request_spare());
+        assert!(files.request_spare(SpareId(1)));
         let ready = loop {
             match files.take_spare() {
                 Some(ready) => break ready,

@@ -13,10 +13,12 @@
 //! (the numbers are the exit statuses of [`fatal::ExitStatus`])
 
 pub mod admin;
+pub mod checkpoint_files;
 pub mod config;
 pub mod config_error;
 pub mod data_directory;
 pub mod fatal;
+pub mod file_worker;
 pub mod known_incarnations;
 pub mod log_files;
 pub mod log_line;

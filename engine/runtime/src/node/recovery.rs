@@ -14,10 +14,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use plog::block::{AlignedBuffer, BLOCK_SIZE};
+use plog::checkpoint::pointer::Pointer;
 use plog::identity::LogIdentity;
 use plog::recovery::{DamageReason, Recovered, RecoveredTail, ScanError, ScannedRecord, Scanner};
 use plog::segment::SegmentId;
+use plog::vocabulary::Lsn;
 
+use crate::node::checkpoint_files::CheckpointError;
 use crate::node::fatal::{ExitStatus, Fatal};
 use crate::node::log_files::{FoundFiles, open_direct};
 use crate::node::log_line;
@@ -68,6 +71,9 @@ pub enum RecoveryError {
         /// Where good frames go on, as text; may be empty.
         next: String,
     },
+    /// The checkpoint that counts cannot be used.
+    #[error("{0}")]
+    Checkpoint(#[from] CheckpointError),
     /// The node was told to stop meanwhile.
     #[error("stopped while reading the log")]
     Stopped,
@@ -81,6 +87,9 @@ impl RecoveryError {
             Self::Io { .. } => ExitStatus::Io,
             Self::NotReadable { .. } => ExitStatus::DataDirectory,
             Self::Damaged { .. } => ExitStatus::DamagedLog,
+            Self::Checkpoint(error) if error.is_damage() => ExitStatus::DamagedLog,
+            Self::Checkpoint(CheckpointError::Io { .. }) => ExitStatus::Io,
+            Self::Checkpoint(_) => ExitStatus::DataDirectory,
             Self::Stopped => ExitStatus::Ok,
         }
     }
@@ -105,8 +114,8 @@ pub struct RecoveredLog {
     pub bytes: u64,
 }
 
-/// Reads the segments of `found` in order and hands every record to `visit`. Changes nothing on
-/// disk. Asks `is_stopping` between reads.
+/// Reads the segments of `found` in order, from the floor of the checkpoint `pointer` on, and hands
+/// every record to `visit`. Changes nothing on disk. Asks `is_stopping` between reads.
 ///
 /// # Errors
 ///
@@ -115,10 +124,25 @@ pub fn read_log(
     directory: &Path,
     identity: LogIdentity,
     found: &FoundFiles,
+    pointer: Option<Pointer>,
     is_stopping: impl Fn() -> bool,
     mut visit: impl FnMut(ScannedRecord),
 ) -> Result<RecoveredLog, RecoveryError> {
-    let mut scanner = Scanner::new(identity);
+    // Nothing is ever freed without a checkpoint.
+    let floor = pointer.map_or(SegmentId::FIRST, |pointer| pointer.floor);
+    let lost = |offset, reason, next: &str| RecoveryError::Damaged {
+        file: directory.join(plog::segment::SegmentFileName::Segment(floor).to_string()),
+        offset,
+        reason,
+        next: next.to_owned(),
+    };
+    if pointer.is_some() && found.segments.is_empty() {
+        return Err(lost(0, DamageReason::MissingSegments { count: 1 }, ""));
+    }
+    let mut scanner = match found.segments.len() {
+        0 => Scanner::new(identity),
+        _ => Scanner::from_floor(identity, floor),
+    };
     let mut buffer = AlignedBuffer::zeroed(CHUNK_SIZE);
     let mut segments = BTreeMap::new();
     let (mut records, mut bytes) = (0_u64, 0_u64);
@@ -153,6 +177,17 @@ pub fn read_log(
         segments.insert(*segment, OwnedFd::from(file));
     }
     let tail = judge(directory, scanner.finish())?;
+    let last = tail.map_or(Lsn::ZERO, |tail| tail.last_lsn);
+    if let Some(pointer) = pointer
+        && last < pointer.settled
+    {
+        let next = format!(
+            "; the log ends at record {}, and reached {} when checkpoint {} was adopted",
+            last.0, pointer.settled.0, pointer.checkpoint
+        );
+        let offset = tail.map_or(0, |tail| tail.offset);
+        return Err(lost(offset, DamageReason::NoFrames, &next));
+    }
     Ok(RecoveredLog { segments, tail, records, bytes })
 }
 
@@ -215,6 +250,7 @@ impl Progress {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::fs::OpenOptions;
     use std::io;
     use std::os::unix::fs::FileExt as _;
@@ -231,9 +267,7 @@ mod tests {
     use super::{RecoveredLog, RecoveryError, read_log};
     use crate::node::fatal::ExitStatus;
     use crate::node::log_files::{FoundFiles, LogFiles};
-    use crate::node::segment_preparer::{
-        SegmentPreparer, SpareChannel, SpareDirectory, make_spare,
-    };
+    use crate::node::segment_preparer::{SegmentPreparer, SpareChannel, make_spare};
     use crate::node::test_directory::TestDirectory;
 
     const SIZE: u32 = 64 << 10;
@@ -259,9 +293,8 @@ mod tests {
     }
 
     fn channel(directory: &Path) -> SpareChannel {
-        let directory = SpareDirectory { directory: directory.to_owned(), next: SpareId(1000) };
         let (_thread, mut channels) =
-            SegmentPreparer::start(vec![directory], SIZE, 1 << 40).unwrap();
+            SegmentPreparer::start(vec![directory.to_owned()], SIZE, 1 << 40).unwrap();
         channels.remove(0)
     }
 
@@ -270,7 +303,12 @@ mod tests {
     fn append(directory: &Path, numbers: std::ops::Range<u64>) {
         let (found, recovered, _) = read(directory).unwrap();
         let mut log = Log::new(config(), recovered.tail);
-        let mut files = LogFiles::new(directory.to_owned(), recovered.segments, channel(directory));
+        let mut files = LogFiles::new(
+            directory.to_owned(),
+            recovered.segments,
+            BTreeMap::new(),
+            channel(directory),
+        );
         let mut next_spare = found.next_spare;
         for spare in found.spares {
             log.handle_spare(spare);
@@ -297,7 +335,8 @@ mod tests {
     fn read(directory: &Path) -> Result<Read, RecoveryError> {
         let found = FoundFiles::look(directory, SIZE).unwrap();
         let mut records = Vec::new();
-        let log = read_log(directory, IDENTITY, &found, || false, |scanned| records.push(scanned))?;
+        let log =
+            read_log(directory, IDENTITY, &found, None, || false, |scanned| records.push(scanned))?;
         Ok((found, log, records))
     }
 
@@ -379,7 +418,7 @@ mod tests {
         append(directory.path(), 1..3);
         let found = FoundFiles::look(directory.path(), SIZE).unwrap();
         let other = LogIdentity { node: 2, ..IDENTITY };
-        let error = read_log(directory.path(), other, &found, || false, |_| {}).unwrap_err();
+        let error = read_log(directory.path(), other, &found, None, || false, |_| {}).unwrap_err();
         assert_eq!(error.status(), ExitStatus::DataDirectory);
         assert!(error.to_string().contains("node 1"), "{error}");
     }
@@ -389,7 +428,8 @@ mod tests {
         let directory = TestDirectory::new();
         append(directory.path(), 1..3);
         let found = FoundFiles::look(directory.path(), SIZE).unwrap();
-        let error = read_log(directory.path(), IDENTITY, &found, || true, |_| {}).unwrap_err();
+        let error =
+            read_log(directory.path(), IDENTITY, &found, None, || true, |_| {}).unwrap_err();
         assert_eq!(error.status(), ExitStatus::Ok);
     }
 }

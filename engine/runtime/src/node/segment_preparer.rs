@@ -73,7 +73,6 @@ impl SpareError {
 #[derive(Debug)]
 struct Core {
     directory: PathBuf,
-    next: u64,
     ready: SyncSender<SpareReady>,
 }
 
@@ -81,15 +80,15 @@ struct Core {
 #[derive(Clone, Debug)]
 pub struct SpareRequests {
     core: u16,
-    sender: SyncSender<u16>,
+    sender: SyncSender<(u16, SpareId)>,
 }
 
 impl SpareRequests {
-    /// Asks for one spare; whether the request was taken. If not, so many are waiting that asking
-    /// again later is right, or the thread has ended.
+    /// Asks for a spare under that number; whether the request was taken. If not, so many are
+    /// waiting that asking again later is right, or the thread has ended.
     #[must_use]
-    pub fn request(&self) -> bool {
-        match self.sender.try_send(self.core) {
+    pub fn request(&self, spare: SpareId) -> bool {
+        match self.sender.try_send((self.core, spare)) {
             Ok(()) => true,
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => false,
         }
@@ -105,15 +104,6 @@ pub struct SpareChannel {
     pub ready: Receiver<SpareReady>,
 }
 
-/// One core's directory, and the first number for a spare that is not in use there.
-#[derive(Clone, Debug)]
-pub struct SpareDirectory {
-    /// Where the core's segment files are.
-    pub directory: PathBuf,
-    /// Above the number of every spare there.
-    pub next: SpareId,
-}
-
 /// The thread. It ends when every [`SpareRequests`] is gone.
 #[derive(Debug)]
 pub struct SegmentPreparer {
@@ -121,28 +111,28 @@ pub struct SegmentPreparer {
 }
 
 impl SegmentPreparer {
-    /// Starts the thread for `cores`, in order of their numbers.
+    /// Starts the thread for the cores with these directories, in order of their numbers.
     ///
     /// # Errors
     ///
     /// When the operating system grants no thread.
     pub fn start(
-        cores: Vec<SpareDirectory>,
+        directories: Vec<PathBuf>,
         segment_size: u32,
         rate_bytes_per_s: u64,
     ) -> io::Result<(Self, Vec<SpareChannel>)> {
-        let (sender, receiver) = sync_channel(QUEUE_PER_CORE * cores.len().max(1));
-        let mut channels = Vec::with_capacity(cores.len());
-        let mut states = Vec::with_capacity(cores.len());
-        for (core, SpareDirectory { directory, next }) in (0..).zip(cores) {
+        let (sender, receiver) = sync_channel(QUEUE_PER_CORE * directories.len().max(1));
+        let mut channels = Vec::with_capacity(directories.len());
+        let mut states = Vec::with_capacity(directories.len());
+        for (core, directory) in (0..).zip(directories) {
             let (ready_sender, ready) = sync_channel(QUEUE_PER_CORE);
-            states.push(Core { directory, next: next.0, ready: ready_sender });
+            states.push(Core { directory, ready: ready_sender });
             let requests = SpareRequests { core, sender: sender.clone() };
             channels.push(SpareChannel { requests, ready });
         }
         let thread = std::thread::Builder::new()
             .name("certus-segments".to_owned())
-            .spawn(move || serve(&receiver, &mut states, segment_size, rate_bytes_per_s))?;
+            .spawn(move || serve(&receiver, &states, segment_size, rate_bytes_per_s))?;
         Ok((Self { thread }, channels))
     }
 
@@ -153,11 +143,9 @@ impl SegmentPreparer {
     }
 }
 
-fn serve(requests: &Receiver<u16>, cores: &mut [Core], segment_size: u32, rate: u64) {
-    while let Ok(core) = requests.recv() {
-        let core = &mut cores[usize::from(core)];
-        let spare = SpareId(core.next);
-        core.next += 1;
+fn serve(requests: &Receiver<(u16, SpareId)>, cores: &[Core], segment_size: u32, rate: u64) {
+    while let Ok((core, spare)) = requests.recv() {
+        let core = &cores[usize::from(core)];
         let result = make_spare(&core.directory, spare, segment_size, Some(rate));
         if let Err(error) = &result {
             log_line::error("a spare segment could not be made", &[("reason", error)]);
@@ -244,7 +232,7 @@ fn reserve(file: &File, size: u64) -> io::Result<()> {
 mod tests {
     use plog::segment::{SegmentFileName, SpareId};
 
-    use super::{SegmentPreparer, SpareDirectory, SpareError, make_spare};
+    use super::{SegmentPreparer, SpareError, make_spare};
     use crate::node::test_directory::TestDirectory;
 
     const SIZE: u32 = 1 << 20;
@@ -280,12 +268,12 @@ mod tests {
             .map(|core| {
                 let path = directory.path().join(format!("core-{core}"));
                 std::fs::create_dir(&path).unwrap();
-                SpareDirectory { directory: path, next: SpareId(5 + core) }
+                path
             })
             .collect();
         let (preparer, channels) = SegmentPreparer::start(cores, SIZE, u64::MAX).unwrap();
-        for channel in &channels {
-            assert!(channel.requests.request());
+        for (core, channel) in (0..).zip(&channels) {
+            assert!(channel.requests.request(SpareId(5 + core)));
         }
         for (core, channel) in (0..).zip(&channels) {
             let ready = channel.ready.recv().unwrap();

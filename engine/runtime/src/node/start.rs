@@ -10,6 +10,7 @@
 //! core j           └─ read log ──▶ recovered ┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄▶ Core::new ──▶ ready, turn, turn, …
 //! ```
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::UnixDatagram;
@@ -31,20 +32,20 @@ use crate::core_setup::{CoreSetup, NodeIdentity, PeerAddress};
 use crate::executor::{self, CoreThread, GiveWay};
 use crate::mesh::{MeshEnd, mesh};
 use crate::node::admin::{self, Admin, CoreStatus, Readiness};
+use crate::node::checkpoint_files::{read_pointer, read_tables};
 use crate::node::config::{CORES_MAX, Config, host_and_port};
 use crate::node::data_directory::{
     DataDirectory, DataDirectoryError, DirectoryIdentity, ExpectedIdentity, LockedDirectory,
     random_incarnation,
 };
 use crate::node::fatal::{ExitStatus, Fatal, exit_on_panic};
+use crate::node::file_worker::{FileWorker, FileWorkerChannel};
 use crate::node::known_incarnations::{IncarnationError, KnownIncarnations};
 use crate::node::log_files::{FoundFiles, LogFiles};
 use crate::node::log_line;
 use crate::node::preflight::{self, Check, CorePorts, PortPlan, Ports};
 use crate::node::recovery::{RecoveryError, read_log};
-use crate::node::segment_preparer::{
-    SegmentPreparer, SpareChannel, SpareDirectory, SpareError, make_spare,
-};
+use crate::node::segment_preparer::{SegmentPreparer, SpareChannel, SpareError, make_spare};
 use crate::node::two_copies::replace_file;
 use crate::reactor::core::{Core, Turn};
 use crate::reactor::fatal_reason::FatalReason;
@@ -90,6 +91,7 @@ impl From<FatalReason> for Fatal {
             FatalReason::LogWrite { .. }
             | FatalReason::ShortLogWrite { .. }
             | FatalReason::OpenSegment { .. }
+            | FatalReason::CheckpointFiles { .. }
             | FatalReason::Ring { .. } => ExitStatus::Io,
             FatalReason::MissingSegment { .. } => ExitStatus::Bug,
         };
@@ -147,7 +149,7 @@ pub fn run_node(config: &Config, options: &RunOptions) -> Result<(), Fatal> {
     let shared = Arc::new(NodeShared::new(prepared.core_count, config.replicas()));
     stop_on_signals(&shared)?;
     let readiness = Arc::new(Readiness::default());
-    let (preparer, mut cores) = start_cores(&mut prepared, config, started, &shared, &readiness)?;
+    let (workers, mut cores) = start_cores(&mut prepared, config, started, &shared, &readiness)?;
     if cores.wait_for("reading the log", |report| matches!(report, Report::Recovered))? {
         let epoch = prepared.data.begin_boot()?;
         for core in &cores.go {
@@ -162,7 +164,7 @@ pub fn run_node(config: &Config, options: &RunOptions) -> Result<(), Fatal> {
         cores.go.clear();
     }
     cores.wait_for_ends()?;
-    preparer.join();
+    workers.join();
     if let Some(file) = &options.ready_file {
         // Who looks at it also looks at the process.
         std::fs::remove_file(file).ok();
@@ -367,6 +369,7 @@ struct CoreParts {
     directory: PathBuf,
     found: FoundFiles,
     spares: SpareChannel,
+    file_worker: FileWorkerChannel,
     ports: CorePorts,
     mesh: MeshEnd,
     known_incarnations: Arc<KnownIncarnations>,
@@ -376,6 +379,20 @@ struct CoreParts {
     go: Receiver<u32>,
     statuses: Option<SyncSender<CoreStatus>>,
     admin: Option<AdminParts>,
+}
+
+/// The threads that do for all cores what blocks.
+struct Workers {
+    preparer: SegmentPreparer,
+    file_worker: FileWorker,
+}
+
+impl Workers {
+    /// Waits for them; call when all cores have ended.
+    fn join(self) {
+        self.preparer.join();
+        self.file_worker.join();
+    }
 }
 
 /// What core 0 serves the admin endpoint from.
@@ -392,7 +409,7 @@ fn start_cores(
     started: Instant,
     shared: &Arc<NodeShared>,
     readiness: &Arc<Readiness>,
-) -> Result<(SegmentPreparer, StartedCores), Fatal> {
+) -> Result<(Workers, StartedCores), Fatal> {
     let core_count = prepared.core_count;
     let io = |what: &'static str| {
         move |error: std::io::Error| Fatal::new(ExitStatus::Preflight, format!("{what}: {error}"))
@@ -402,20 +419,15 @@ fn start_cores(
     for found in &mut prepared.found {
         found.remove_leftovers().map_err(|error| Fatal::new(ExitStatus::Io, error))?;
     }
-    let directories = (0..core_count)
-        .zip(&prepared.found)
-        // A new log's first spare is made by its own core, before the thread makes any.
-        .map(|(core, found)| SpareDirectory {
-            directory: prepared.data.core(core),
-            next: plog::segment::SpareId(found.next_spare.0 + 1),
-        })
-        .collect();
+    let directories: Vec<_> = (0..core_count).map(|core| prepared.data.core(core)).collect();
     let (preparer, channels) = SegmentPreparer::start(
-        directories,
+        directories.clone(),
         config.log.segment_size_bytes,
         config.log.prepare_rate_bytes_per_s,
     )
     .map_err(io("the thread that prepares segments cannot be made"))?;
+    let (file_worker, file_channels) =
+        FileWorker::start(directories).map_err(io("the thread for checkpoints cannot be made"))?;
     let ends = mesh(core_count).map_err(io("the mesh between cores cannot be made"))?;
     let (reporter, reports) = channel();
     let (statuses, statuses_received) = sync_channel(4 * usize::from(core_count));
@@ -430,9 +442,10 @@ fn start_cores(
     let parts = std::mem::take(&mut prepared.found)
         .into_iter()
         .zip(channels)
+        .zip(file_channels)
         .zip(std::mem::take(&mut prepared.ports.cores))
         .zip(ends);
-    for (core, (((found, spares), ports), mesh)) in (0..core_count).zip(parts) {
+    for (core, ((((found, spares), file_worker), ports), mesh)) in (0..core_count).zip(parts) {
         let (go_sender, go) = sync_channel(1);
         let parts = CoreParts {
             core,
@@ -443,6 +456,7 @@ fn start_cores(
             directory: prepared.data.core(core),
             found,
             spares,
+            file_worker,
             ports,
             mesh,
             known_incarnations: Arc::clone(&prepared.known_incarnations),
@@ -464,7 +478,7 @@ fn start_cores(
         cores.threads.push(Some(thread));
         cores.go.push(go_sender);
     }
-    Ok((preparer, cores))
+    Ok((Workers { preparer, file_worker }, cores))
 }
 
 /// One core, from its log files to its end.
@@ -531,12 +545,13 @@ fn serve_admin(
 /// Reads the core's log, waits until it may speak, and puts together what it starts from. `None`
 /// when the node was told to stop meanwhile.
 fn recover_core(
-    parts: CoreParts,
+    mut parts: CoreParts,
     reporter: &mut Reporter,
 ) -> Result<Option<(CoreSetup, NodeIdentity)>, Fatal> {
     let started = Instant::now();
-    let CoreParts { core, core_count, config, identity, epoch, .. } = &parts;
-    let (core, core_count, epoch) = (*core, *core_count, *epoch);
+    let (core, core_count, epoch) = (parts.core, parts.core_count, parts.epoch);
+    let (config, identity) = (parts.config.clone(), parts.identity);
+    let config = &config;
     let log_identity = LogIdentity {
         cluster: identity.cluster_id,
         node: identity.node_id,
@@ -545,11 +560,24 @@ fn recover_core(
         core_count,
     };
     let shard_config = config.shard_config(core, core_count, BootEpoch(epoch));
-    let mut shard = StringShard::new(shard_config, log_config(config, log_identity));
+    let mut shard = StringShard::new(shard_config, log_config(config, core_count, log_identity));
+    let pointer = read_pointer(&parts.directory, true).map_err(RecoveryError::from)?;
+    let superseded = parts.found.remove_superseded(pointer);
+    superseded.map_err(|error| RecoveryError::Io { file: parts.directory.clone(), error })?;
+    let mut checkpointed = 0_u64;
+    let checkpoint_parts = match pointer {
+        None => BTreeMap::new(),
+        Some(pointer) => read_tables(&parts.directory, &log_identity, pointer, |row| {
+            checkpointed += 1;
+            shard.recover_checkpointed(&row);
+        })
+        .map_err(RecoveryError::from)?,
+    };
     let log = read_log(
         &parts.directory,
         log_identity,
         &parts.found,
+        pointer,
         || parts.shared.is_stopping(),
         |scanned| shard.recover_record(scanned.lsn, scanned.location, &scanned.record),
     );
@@ -557,7 +585,7 @@ fn recover_core(
         Err(RecoveryError::Stopped) => return Ok(None),
         log => log?,
     };
-    shard.finish_recovery(log.tail, None);
+    shard.finish_recovery(log.tail, pointer);
     log_line::info(
         "log read",
         &[
@@ -565,6 +593,7 @@ fn recover_core(
             ("spares", &parts.found.spares.len()),
             ("records", &log.records),
             ("bytes", &log.bytes),
+            ("checkpointed_entities", &checkpointed),
             ("keys", &shard.key_count()),
             ("milliseconds", &started.elapsed().as_millis()),
         ],
@@ -573,7 +602,7 @@ fn recover_core(
         shard.handle_spare(*spare);
     }
     if log.tail.is_none() && parts.found.spares.is_empty() {
-        let spare = parts.found.next_spare;
+        let spare = shard.name_spare();
         make_spare(&parts.directory, spare, config.log.segment_size_bytes, None).map_err(
             |error| {
                 let status = match error {
@@ -602,7 +631,8 @@ fn recover_core(
         core_count,
         shard,
         shard_config,
-        log_files: LogFiles::new(parts.directory, log.segments, parts.spares),
+        log_files: LogFiles::new(parts.directory, log.segments, checkpoint_parts, parts.spares),
+        file_worker: parts.file_worker,
         identity: node,
         peers: parts.peers,
         client_listeners: parts.ports.clients,
@@ -616,13 +646,14 @@ fn recover_core(
     Ok(Some((setup, node)))
 }
 
-fn log_config(config: &Config, identity: LogIdentity) -> LogConfig {
+fn log_config(config: &Config, core_count: u16, identity: LogIdentity) -> LogConfig {
     let size = |bytes: u32| usize::try_from(bytes).expect("this machine has 64-bit addresses");
     LogConfig {
         segment_size: config.log.segment_size_bytes,
         frame_size_max: config.log.frame_size_max_bytes,
         pending_bytes_max: size(config.log.pending_max_bytes),
         spare_segments: usize::from(config.log.spare_segments),
+        segments_max: config.segments_max(core_count),
         ..LogConfig::for_identity(identity)
     }
 }

@@ -34,6 +34,7 @@ use crate::reactor::clients::client_table::{AskedOfNode, ClientTable, Stages};
 use crate::reactor::clients::ticket;
 use crate::reactor::clock;
 use crate::reactor::fatal_reason::FatalReason;
+use crate::reactor::file_driver::FileDriver;
 use crate::reactor::metrics::{Metrics, record};
 use crate::reactor::node_shared::NodeShared;
 use crate::reactor::peers::peer_table::{PeerTable, PeerTableSetup};
@@ -113,6 +114,7 @@ pub struct Core {
     clients: ClientTable,
     peers: PeerTable,
     plog: PlogDriver,
+    files: FileDriver,
     shard: StringShard,
     mesh: MeshEnd,
     gather: StatusGather,
@@ -171,6 +173,7 @@ impl Core {
             clients,
             peers,
             plog: PlogDriver::new(setup.log_files),
+            files: FileDriver::new(setup.file_worker),
             shard: setup.shard,
             mesh: setup.mesh,
             gather: StatusGather::default(),
@@ -238,7 +241,10 @@ impl Core {
             if let Some(due) = due.into_iter().flatten().min() {
                 wait = wait.min(Duration::from_micros(due.since_us(now)));
             }
-            if self.plog.awaits_spare() || self.life != Life::Running {
+            if self.plog.awaits_spare()
+                || self.files.must_look_again()
+                || self.life != Life::Running
+            {
                 wait = wait.min(SHORT_SLEEP);
             }
         }
@@ -265,7 +271,7 @@ impl Core {
     }
 
     fn handle_completion(&mut self, now: Time, completion: Completion) -> Result<(), FatalReason> {
-        let Self { ring, shard, metrics, peers, clients, plog, mesh, .. } = self;
+        let Self { ring, shard, metrics, peers, clients, plog, files, mesh, .. } = self;
         let counters = &mut metrics.counters;
         match completion.kind {
             Kind::ClientReceive => {
@@ -288,6 +294,7 @@ impl Core {
             Kind::OutboundConnect => peers.handle_connected(now, &completion, ring),
             Kind::OutboundReceive => peers.handle_link_received(now, completion, ring),
             Kind::Doorbell => ring.wait_for_doorbell(NOBODY, mesh.doorbell()),
+            Kind::CheckpointWrite => files.handle_written(now, completion, shard, metrics)?,
             Kind::Cancel => unreachable!("the ring keeps these to itself"),
         }
         Ok(())
@@ -349,6 +356,10 @@ impl Core {
         self.plog.note_pending(now, &self.shard);
         if self.plog.start_write(now, &mut self.shard, &mut self.ring, &mut self.metrics)? {
             self.ring.submit().map_err(|error| FatalReason::Ring { error })?;
+        }
+        if self.life == Life::Running {
+            let Self { ring, shard, metrics, plog, files, .. } = self;
+            files.turn(now, shard, plog.files_mut(), ring, metrics)?;
         }
         self.plog.start_reads(now, &mut self.shard, &mut self.ring)?;
         self.send_messages(now);

@@ -57,6 +57,15 @@ pub enum FatalReason {
         /// The segment.
         segment: SegmentId,
     },
+    /// A file of a checkpoint or a freed segment could not be made, made durable, or renamed.
+    #[error(
+        "a checkpoint's or freed segment's file cannot be handled: {error}; check the data \
+         directory and the disk, then restart"
+    )]
+    CheckpointFiles {
+        /// Why, with the file.
+        error: io::Error,
+    },
     /// io_uring itself failed.
     #[error("io_uring failed: {error}; the node cannot go on without it")]
     Ring {

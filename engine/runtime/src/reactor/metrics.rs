@@ -25,6 +25,12 @@ pub struct Metrics {
     pub log_write_us: Histogram<u64>,
     /// From submitting a read of the log to its completion, in µs.
     pub log_read_us: Histogram<u64>,
+    /// From submitting a write to a checkpoint to its completion, in µs.
+    pub checkpoint_write_us: Histogram<u64>,
+    /// From a checkpoint's first write to its adoption, in µs.
+    pub checkpoint_us: Histogram<u64>,
+    /// What freeing a segment's file takes, in µs.
+    pub free_us: Histogram<u64>,
     /// What a turn takes without waiting, in µs.
     pub turn_us: Histogram<u64>,
     /// Completions that a turn processes.
@@ -108,6 +114,9 @@ impl Default for Metrics {
             commit_us: times(),
             log_write_us: times(),
             log_read_us: times(),
+            checkpoint_write_us: times(),
+            checkpoint_us: times(),
+            free_us: times(),
             turn_us: times(),
             turn_completions: sizes(),
             log_write_bytes: sizes(),
@@ -129,6 +138,9 @@ impl Metrics {
             ("commit_us", &self.commit_us),
             ("log_write_us", &self.log_write_us),
             ("log_read_us", &self.log_read_us),
+            ("checkpoint_write_us", &self.checkpoint_write_us),
+            ("checkpoint_us", &self.checkpoint_us),
+            ("free_us", &self.free_us),
             ("turn_us", &self.turn_us),
             ("turn_completions", &self.turn_completions),
             ("log_write_bytes", &self.log_write_bytes),

@@ -17,6 +17,7 @@ pub mod clients;
 pub mod clock;
 pub mod core;
 pub mod fatal_reason;
+pub mod file_driver;
 pub mod metrics;
 pub mod node_shared;
 pub mod peers;

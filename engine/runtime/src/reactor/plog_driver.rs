@@ -117,6 +117,11 @@ impl PlogDriver {
         &self.files
     }
 
+    /// The log's files, to add and remove some.
+    pub fn files_mut(&mut self) -> &mut LogFiles {
+        &mut self.files
+    }
+
     /// Asks for the spares that the log wants, and hands it those that are ready.
     pub fn tend_spares(&mut self, now: Time, shard: &mut StringShard, metrics: &mut Metrics) {
         if self.spares_outstanding > 0 {
@@ -152,7 +157,8 @@ impl PlogDriver {
             return;
         }
         while shard.spares_wanted() > self.spares_outstanding {
-            if !self.files.request_spare() {
+            let spare = shard.name_spare();
+            if !self.files.request_spare(spare) {
                 break;
             }
             self.spares_outstanding += 1;

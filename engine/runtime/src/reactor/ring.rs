@@ -284,6 +284,23 @@ impl Ring {
         });
     }
 
+    /// Writes `blocks` at `offset`; not durable by itself.
+    pub fn write(
+        &mut self,
+        kind: Kind,
+        owner: Key,
+        file: BorrowedFd<'_>,
+        blocks: AlignedBuffer,
+        offset: u64,
+    ) {
+        let fd = Fd(file.as_raw_fd());
+        self.start(kind, owner, Payload::Blocks(blocks), |payload| {
+            let Payload::Blocks(blocks) = payload else { unreachable!("given as blocks") };
+            let length = u32::try_from(blocks.len()).expect("checkpoint frames are below 4 GiB");
+            opcode::Write::new(fd, blocks.as_ptr(), length).offset(offset).build()
+        });
+    }
+
     /// Reads at `offset` until `blocks` is full.
     pub fn read(
         &mut self,

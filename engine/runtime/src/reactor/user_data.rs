@@ -42,10 +42,12 @@ pub enum Kind {
     Doorbell = 12,
     /// Ends an operation in flight.
     Cancel = 13,
+    /// Writes to a checkpoint.
+    CheckpointWrite = 14,
 }
 
 impl Kind {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::ClientAccept,
         Self::ClientReceive,
         Self::ClientSend,
@@ -59,6 +61,7 @@ impl Kind {
         Self::LogRead,
         Self::Doorbell,
         Self::Cancel,
+        Self::CheckpointWrite,
     ];
 
     fn from_number(number: u64) -> Option<Self> {

@@ -114,6 +114,18 @@ pub struct LogTable {
     pub lazy_flush_ms: u32,
     /// Pace at which new segment files are filled with zeros, in bytes per second, of all cores.
     pub prepare_rate_bytes_per_s: u64,
+    /// Bytes of log that the node keeps at most, spares included; when they are used up, writes are
+    /// refused until a checkpoint lets old segments go. Shared out evenly among the cores.
+    pub size_max_bytes: u64,
+    /// Bytes of log that are kept, though no longer needed here, for peers that were away. Shared
+    /// out evenly among the cores.
+    pub hold_bytes: u64,
+    /// A core's checkpoint begins when it wrote so many bytes of log since its last one began.
+    pub checkpoint_log_bytes: u64,
+    /// And when the log written since is at least so many percent of its last checkpoint's size.
+    pub checkpoint_log_percent: u32,
+    /// A core writes its checkpoint no faster, unless the log nears its limit.
+    pub checkpoint_rate_bytes_per_s: u64,
 }
 
 /// `[consensus]`.
@@ -228,6 +240,11 @@ impl Default for LogTable {
             frame_size_max_bytes: 1 << 20,
             lazy_flush_ms: 200,
             prepare_rate_bytes_per_s: 400_000_000,
+            size_max_bytes: 16 << 30,
+            hold_bytes: 1 << 30,
+            checkpoint_log_bytes: 512 << 20,
+            checkpoint_log_percent: 200,
+            checkpoint_rate_bytes_per_s: 200_000_000,
         }
     }
 }

@@ -8,6 +8,7 @@ use plog::vocabulary::{AcceptorId, BootEpoch};
 
 use crate::core_setup::Limits;
 use crate::node::config::Config;
+use crate::node::config::validation::SEGMENTS_MIN;
 
 impl Config {
     /// `value` of the node shared out to one of `cores`, at least 1.
@@ -42,8 +43,22 @@ impl Config {
             lazy_flush_us: u64::from(self.log.lazy_flush_ms) * 1000,
             catch_up_bytes_max: size(consensus.catch_up_max_bytes),
             sweep_every_us: u64::from(consensus.sweep_every_ms) * 1000,
+            checkpoint_log_bytes: self.log.checkpoint_log_bytes,
+            checkpoint_log_percent: u64::from(self.log.checkpoint_log_percent),
+            checkpoint_bytes_per_second: self.log.checkpoint_rate_bytes_per_s,
+            log_hold_bytes: self.log.hold_bytes / u64::from(cores.max(1)),
             ..base
         }
+    }
+
+    /// Segment files that one core out of `cores` may have, spares included.
+    #[must_use]
+    pub fn segments_max(&self, cores: u16) -> usize {
+        let share = self.log.size_max_bytes / u64::from(cores.max(1));
+        let segments = share / u64::from(self.log.segment_size_bytes);
+        // With as many cores as the machine has, a share may be smaller than was validated.
+        let least = SEGMENTS_MIN + u64::from(self.log.spare_segments);
+        usize::try_from(segments.max(least)).unwrap_or(usize::MAX)
     }
 
     /// The limits of one core out of `cores`.

@@ -17,12 +17,17 @@ use crate::node::config_error::ConfigError;
 /// Room for headers around the largest entry or image, in a log segment and in a peer frame.
 const ENTRY_OVERHEAD_BYTES: u64 = 128 << 10;
 
+/// Segments that a core needs beside its spares: the one being written, the one before, one that
+/// a checkpoint needs, and one for what is appended anew.
+pub(super) const SEGMENTS_MIN: u64 = 4;
+
 impl Config {
     /// Refuses the first thing that is wrong.
     pub(super) fn validate(&self) -> Result<(), ConfigError> {
         self.validate_ranges()?;
         self.validate_members()?;
         self.validate_relations()?;
+        self.validate_log_size()?;
         self.validate_addresses()
     }
 
@@ -39,6 +44,11 @@ impl Config {
             ("log.frame_size_max_bytes", log.frame_size_max_bytes.into(), 65_536, 16 * mib),
             ("log.lazy_flush_ms", log.lazy_flush_ms.into(), 1, 10_000),
             ("log.prepare_rate_bytes_per_s", log.prepare_rate_bytes_per_s, mib, 1 << 40),
+            ("log.size_max_bytes", log.size_max_bytes, 32 * mib, 1 << 50),
+            ("log.hold_bytes", log.hold_bytes, 0, 1 << 50),
+            ("log.checkpoint_log_bytes", log.checkpoint_log_bytes, mib, 1 << 50),
+            ("log.checkpoint_log_percent", log.checkpoint_log_percent.into(), 10, 10_000),
+            ("log.checkpoint_rate_bytes_per_s", log.checkpoint_rate_bytes_per_s, mib, 1 << 40),
             ("consensus.request_timeout_ms", consensus.request_timeout_ms.into(), 10, 600_000),
             ("consensus.duel_lease_ms", consensus.duel_lease_ms.into(), 0, 10_000),
             ("consensus.retry_ms", consensus.retry_ms.into(), 5, 60_000),
@@ -187,6 +197,37 @@ impl Config {
                 rule: format!(
                     "choose the id of one of the {count} [[node]] tables, 0 to {}",
                     count - 1
+                ),
+            });
+        }
+        Ok(())
+    }
+
+    fn validate_log_size(&self) -> Result<(), ConfigError> {
+        let log = &self.log;
+        let cores = u64::from(self.cores.max(1));
+        let segments_min = SEGMENTS_MIN + u64::from(log.spare_segments);
+        let size_min = segments_min * u64::from(log.segment_size_bytes) * cores;
+        if log.size_max_bytes < size_min {
+            return Err(ConfigError::OutOfRange {
+                key: "log.size_max_bytes".to_owned(),
+                value: log.size_max_bytes.to_string(),
+                rule: format!(
+                    "{segments_min} segments of log.segment_size_bytes must fit for each core, \
+                     spares included: choose {size_min} or more, or smaller segments"
+                ),
+            });
+        }
+        // Two checkpoints' worth of log, so that one is done before the other is due.
+        let used = log.hold_bytes.max(2 * cores * log.checkpoint_log_bytes);
+        if log.size_max_bytes / 4 * 3 < used {
+            return Err(ConfigError::OutOfRange {
+                key: "log.size_max_bytes".to_owned(),
+                value: log.size_max_bytes.to_string(),
+                rule: format!(
+                    "three quarters of it must hold log.hold_bytes, and twice \
+                     log.checkpoint_log_bytes for each core: choose {} or more, or lower those",
+                    used.div_ceil(3) * 4
                 ),
             });
         }
