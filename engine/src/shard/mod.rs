@@ -15,9 +15,9 @@
 //!
 //! A failed write or sync is not an event the protocol carries on after: the driver stops.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use net::peer::message::{PeerMessage, ReadAnswer, ReadOutcome};
+use net::peer::message::{PeerMessage, ReadAnswer, ReadCheck, ReadOutcome};
 use plog::block::AlignedBuffer;
 use plog::index::Index;
 use plog::location::Location;
@@ -35,9 +35,11 @@ use crate::context::{Context, Event, Gated, Origin, Outgoing};
 use crate::entity::Entity;
 use crate::errors;
 use crate::request::{EntityRequest, Reply, Ticket};
+use crate::shard::abstaining::Abstaining;
 use crate::shard::entity_table::EntityTable;
 use crate::shard::loading::Loading;
 use crate::shard::log_reads::LogReads;
+use crate::shard::relays::Relays;
 use crate::shard::serving::CatchUpJob;
 use crate::shard::sweep::Sweeps;
 use crate::state_machine::StateMachine;
@@ -47,9 +49,11 @@ use crate::time::Time;
 
 pub use crate::shard::log_reads::{PLogRead, ReadFailed, ReadId};
 
+mod abstaining;
 mod entity_table;
 mod loading;
 mod log_reads;
+mod relays;
 mod serving;
 mod sweep;
 
@@ -90,8 +94,8 @@ pub struct Shard<M: StateMachine> {
     catch_up_jobs: BTreeMap<u64, CatchUpJob>,
     next_job: u64,
     sweeps: Sweeps,
-    /// Entities that cannot be read back: they abstain.
-    unreadable: BTreeSet<EntityId>,
+    abstaining: Abstaining,
+    relays: Relays,
     /// Messages and requests parked for entities being loaded.
     parked: usize,
     keys: u64,
@@ -99,7 +103,8 @@ pub struct Shard<M: StateMachine> {
 
 impl<M: StateMachine> Shard<M> {
     /// A shard that has seen nothing yet. Feed it the log's records with
-    /// [`Shard::recover_record`], then call [`Shard::finish_recovery`].
+    /// [`Shard::recover_record`], then call [`Shard::finish_recovery`], or
+    /// [`Shard::finish_recovery_abstaining`] if it is damaged.
     #[must_use]
     pub fn new(config: ShardConfig, log_config: LogConfig) -> Self {
         let log = Log::new(log_config, None);
@@ -115,7 +120,8 @@ impl<M: StateMachine> Shard<M> {
             catch_up_jobs: BTreeMap::new(),
             next_job: 0,
             sweeps: Sweeps::default(),
-            unreadable: BTreeSet::new(),
+            abstaining: Abstaining::default(),
+            relays: Relays::default(),
             parked: 0,
             keys: 0,
         }
@@ -208,8 +214,8 @@ impl<M: StateMachine> Shard<M> {
                 self.park_request(origin, entity, request);
                 return;
             }
-            Reach::Unreadable => {
-                self.context.turn_away(origin, errors::unreadable());
+            Reach::Abstaining => {
+                self.request_abstaining(origin, entity, request);
                 return;
             }
         }
@@ -238,6 +244,9 @@ impl<M: StateMachine> Shard<M> {
     }
 
     fn message(&mut self, from: PeerCore, message: PeerMessage) {
+        if self.took_abstaining(from, &message) {
+            return;
+        }
         match message {
             PeerMessage::Heartbeat => {}
             PeerMessage::Sweep(request) => self.answer_sweep(from, request),
@@ -246,16 +255,7 @@ impl<M: StateMachine> Shard<M> {
             PeerMessage::CatchUp(request) => self.serve_catch_up(from, request),
             PeerMessage::ReadCheck(check) if self.reach(check.entity) == Reach::Absent => {
                 // The index has the last word: nothing of this entity was ever written here.
-                let answer = ReadAnswer {
-                    entity: check.entity,
-                    entry: check.entry,
-                    check: check.check,
-                    outcome: ReadOutcome::Empty,
-                    max_chosen: Entry::ZERO,
-                    applied: Entry::ZERO,
-                    chain: 0,
-                };
-                self.context.send(from.acceptor, PeerMessage::ReadAnswer(answer));
+                self.call_empty(from.acceptor, check);
                 if check.entry > Entry::ZERO.next() {
                     self.note_behind(check.entity, check.entry.previous(), from.acceptor);
                 }
@@ -278,6 +278,20 @@ impl<M: StateMachine> Shard<M> {
         }
     }
 
+    /// Answers a read check of an entity of which nothing was ever written here.
+    fn call_empty(&mut self, reader: AcceptorId, check: ReadCheck) {
+        let answer = ReadAnswer {
+            entity: check.entity,
+            entry: check.entry,
+            check: check.check,
+            outcome: ReadOutcome::Empty,
+            max_chosen: Entry::ZERO,
+            applied: Entry::ZERO,
+            chain: 0,
+        };
+        self.context.send(reader, PeerMessage::ReadAnswer(answer));
+    }
+
     fn message_for_entity(&mut self, from: PeerCore, message: PeerMessage) {
         let id = message.entity().expect("these are about an entity");
         match self.reach(id) {
@@ -293,7 +307,7 @@ impl<M: StateMachine> Shard<M> {
                 self.park_message(id, from, message);
                 return;
             }
-            Reach::Unreadable => return, // abstain
+            Reach::Abstaining => return,
         }
         self.deliver(id, from.acceptor, message);
     }
@@ -363,7 +377,9 @@ impl<M: StateMachine> Shard<M> {
     pub fn handle_peer_up(&mut self, now: Time, peer: PeerCore) {
         self.context.now = now;
         self.context.links_up[peer.acceptor.index()] += 1;
-        self.start_sweep(peer);
+        if !self.abstaining.is_whole_shard() {
+            self.start_sweep(peer);
+        }
     }
 
     /// An inbound link went down.
@@ -376,6 +392,9 @@ impl<M: StateMachine> Shard<M> {
 
     /// The world had to drop messages to a peer's core.
     pub fn handle_dropped(&mut self, peer: PeerCore) {
+        if self.abstaining.is_whole_shard() {
+            return; // a sweep would find nothing here
+        }
         let message = PeerMessage::SweepHint;
         let to = peer.acceptor;
         self.context.messages.push_back(Outgoing { to, core: Some(peer.core), message });
@@ -393,6 +412,7 @@ impl<M: StateMachine> Shard<M> {
             self.context.lazy_deadline = None;
             self.context.log.flush();
         }
+        self.relays.handle_tick(&mut self.context);
         self.continue_sweeps();
     }
 
@@ -406,7 +426,10 @@ impl<M: StateMachine> Shard<M> {
     /// The next log write; one is in flight at a time.
     #[must_use]
     pub fn poll_write(&mut self) -> Option<SegmentWrite> {
-        self.context.log.poll_write()
+        let write = self.context.log.poll_write();
+        let may_write = !self.abstaining.is_whole_shard() || planted!("abstainer-votes");
+        assert!(write.is_none() || may_write, "a damaged log is never appended to");
+        write
     }
 
     /// The next log read.
@@ -436,15 +459,18 @@ impl<M: StateMachine> Shard<M> {
     /// When [`Shard::handle_tick`] is next needed. May change after any other call.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Time> {
-        [self.context.timers.next(), self.context.lazy_deadline, self.sweeps.next_due()]
-            .into_iter()
-            .flatten()
-            .min()
+        let Self { context, sweeps, relays, .. } = self;
+        let due =
+            [context.timers.next(), context.lazy_deadline, sweeps.next_due(), relays.next_due()];
+        due.into_iter().flatten().min()
     }
 
-    /// How many spare segments the log would like to have made.
+    /// How many spare segments the log would like to have made; none if it is never appended to.
     #[must_use]
     pub fn spares_wanted(&self) -> usize {
+        if self.abstaining.is_whole_shard() && !planted!("abstainer-votes") {
+            return 0;
+        }
         self.context.log.spares_wanted()
     }
 
@@ -497,7 +523,8 @@ impl<M: StateMachine> Shard<M> {
             parked: as_u64(self.parked),
             behind: as_u64(self.sweeps.behind()),
             timers: as_u64(self.context.timers.len()),
-            abstaining: as_u64(self.unreadable.len()) + self.context.counters.diverged,
+            abstaining: as_u64(self.abstaining.count()) + self.context.counters.diverged,
+            abstaining_cores: u64::from(self.abstaining.is_whole_shard()),
             lsn_appended: log.appended().0,
             lsn_durable: log.durable().0,
         }
@@ -517,13 +544,13 @@ impl<M: StateMachine> Shard<M> {
     // Inside.
 
     fn reach(&mut self, id: EntityId) -> Reach {
-        if let Some(entity) = self.entities.get_mut(id) {
+        if self.abstaining.covers(id) {
+            Reach::Abstaining
+        } else if let Some(entity) = self.entities.get_mut(id) {
             entity.referenced = true;
             Reach::Ready
         } else if self.loading.contains_key(&id) {
             Reach::Loading
-        } else if self.unreadable.contains(&id) {
-            Reach::Unreadable
         } else if self.context.log.index().get(id).is_some() {
             if planted!("evicted-taken-for-empty") {
                 return Reach::Absent;
@@ -627,6 +654,6 @@ enum Reach {
     Loading,
     /// Never written here.
     Absent,
-    /// Its records cannot be read.
-    Unreadable,
+    /// Promises of it may be lost: see [`abstaining`].
+    Abstaining,
 }

@@ -1,5 +1,6 @@
 //! A simulated node: its disks and clock, and, while it runs, its shards.
 
+use engine::abstention::Abstention;
 use engine::config::ShardConfig;
 use engine::shard::StringShard;
 use net::peer::handshake::{LocalNode, Remembered};
@@ -29,6 +30,8 @@ pub(super) struct Core {
     pub(super) tick_at: Option<u64>,
     /// The last record that its disk is known to hold.
     pub(super) durable: Lsn,
+    /// That its log was found damaged, durably.
+    pub(super) abstention: Option<Abstention>,
 }
 
 /// One node.
@@ -48,8 +51,6 @@ pub(super) struct Node {
     pub(super) remembered: Vec<Remembered>,
     /// It crashes when it has let out so many more messages and replies.
     pub(super) dies_after: Option<u32>,
-    /// Its log is damaged, so it does not start.
-    pub(super) is_damaged: bool,
 }
 
 impl Node {
@@ -61,6 +62,7 @@ impl Node {
             write: None,
             tick_at: None,
             durable: Lsn::ZERO,
+            abstention: None,
         };
         Self {
             epoch: 0,
@@ -71,7 +73,6 @@ impl Node {
             frozen_until: 0,
             remembered: vec![Remembered::NeverMet; nodes],
             dies_after: None,
-            is_damaged: false,
         }
     }
 
@@ -87,6 +88,7 @@ impl Node {
         for core in &mut self.cores {
             core.disk = Disk::default();
             core.durable = Lsn::ZERO;
+            core.abstention = None;
         }
     }
 
@@ -118,51 +120,41 @@ impl Node {
     }
 }
 
-/// What a start found on one core's disk.
-pub(super) enum Start {
-    /// A shard that goes on.
-    Recovered(Box<RecoveredCore>),
-    /// Damage: the daemon refuses to start on it.
-    Damaged,
-}
-
-/// A core that goes on.
+/// What a start found on one core's disk, and the shard that goes on.
 pub(super) struct RecoveredCore {
     pub(super) shard: StringShard,
-    /// What its log looked like.
     pub(super) outcome: Recovered,
+    /// Why the shard abstains; to be made durable before it speaks.
+    pub(super) abstention: Option<Abstention>,
     /// Records that the disk turned out to hold although their write was never reported.
     pub(super) unreported: Vec<LogRecord>,
 }
 
-/// What the daemon does at start, on a simulated disk. `durable` is the last record whose write was
-/// reported.
-pub(super) fn recover(
-    config: ShardConfig,
-    log_config: LogConfig,
-    disk: &Disk,
-    durable: Lsn,
-) -> Start {
+/// What the daemon does at start, on a simulated disk.
+pub(super) fn recover(config: ShardConfig, log_config: LogConfig, core: &Core) -> RecoveredCore {
     let mut unreported = Vec::new();
+    let epoch = config.epoch;
     let mut shard = StringShard::new(config, log_config);
     let mut scanner = Scanner::new(log_config.identity);
-    for (segment, bytes) in disk.segments() {
+    for (segment, bytes) in core.disk.segments() {
         let size = u64::try_from(bytes.len()).expect("a segment is small");
         scanner.begin_segment(segment, size);
         let fed = scanner.feed(bytes, &mut |scanned| {
+            if scanned.after_damage {
+                return;
+            }
             shard.recover_record(scanned.lsn, scanned.location, &scanned.record);
-            if scanned.lsn > durable {
+            if scanned.lsn > core.durable {
                 unreported.push(scanned.record);
             }
         });
-        if fed.is_err() {
-            return Start::Damaged;
-        }
+        fed.expect("no other log's files come to these disks");
     }
     let outcome = scanner.finish();
-    if matches!(outcome, Recovered::Damaged { .. }) {
-        return Start::Damaged;
+    let abstention = Abstention::judge(&outcome, core.abstention, epoch);
+    match abstention {
+        Some(abstention) => shard.finish_recovery_abstaining(outcome.tail(), abstention),
+        None => shard.finish_recovery(outcome.tail()),
     }
-    shard.finish_recovery(outcome.tail());
-    Start::Recovered(Box::new(RecoveredCore { shard, outcome, unreported }))
+    RecoveredCore { shard, outcome, abstention, unreported }
 }
