@@ -22,6 +22,9 @@ use crate::timers::Timers;
 /// Most members a replica set can have.
 pub const REPLICAS_MAX: usize = 5;
 
+/// A peer that left a read check unanswered is asked last for so many times the retry.
+const PASSED_OVER_RETRIES: u64 = 50;
+
 /// A message on its way to a peer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outgoing {
@@ -46,7 +49,7 @@ pub enum Event {
         /// What was wrong.
         reason: &'static str,
     },
-    /// An entity's records could not be read back. It abstains here.
+    /// An entity's records could not be read back. It abstains here until the node's next start.
     Unreadable {
         /// The entity.
         entity: EntityId,
@@ -88,6 +91,8 @@ pub(crate) struct Context {
     pub(crate) slot_pool: SlotPool,
     /// Inbound links per acceptor that are up.
     pub(crate) links_up: [u16; REPLICAS_MAX],
+    /// Until when read checks ask others first, per acceptor: it left one unanswered.
+    passed_over_until: [Time; REPLICAS_MAX],
     /// Commands held by the shard's entities, in whatever stage.
     pub(crate) commands_held: usize,
     /// Bytes of state held by the shard's entities.
@@ -117,6 +122,7 @@ impl Context {
             counters: Counters::default(),
             slot_pool: SlotPool::default(),
             links_up: [0; REPLICAS_MAX],
+            passed_over_until: [Time::default(); REPLICAS_MAX],
             commands_held: 0,
             state_bytes: 0,
             log_full: false,
@@ -140,6 +146,22 @@ impl Context {
 
     pub(crate) fn is_up(&self, peer: AcceptorId) -> bool {
         self.links_up[peer.index()] > 0
+    }
+
+    /// Whether read checks had better ask others than `peer`: it abstains, or is slow.
+    pub(crate) fn is_passed_over(&self, peer: AcceptorId) -> bool {
+        self.now < self.passed_over_until[peer.index()]
+    }
+
+    /// `peer` left a read check unanswered.
+    pub(crate) fn pass_over(&mut self, peer: AcceptorId) {
+        let until = self.now.after_us(PASSED_OVER_RETRIES * self.config.retry_us);
+        self.passed_over_until[peer.index()] = until;
+    }
+
+    /// `peer` answered a read check.
+    pub(crate) fn take_in_again(&mut self, peer: AcceptorId) {
+        self.passed_over_until[peer.index()] = Time::default();
     }
 
     /// Sends what rests on nothing that is not durable.

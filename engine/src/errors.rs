@@ -52,8 +52,3 @@ pub(crate) fn diverged() -> Value {
         "ERR this replica's copy of the key differs from its peers and does not serve; use another",
     )
 }
-
-/// The entity's records could not be read back.
-pub(crate) fn unreadable() -> Value {
-    error("ERR this replica cannot read the key's log records and does not serve; use another")
-}

@@ -3,6 +3,7 @@
 //! [`shard::Shard`] is the whole of one core; its page says how to drive it. The daemon and the
 //! simulator drive the same code.
 
+pub mod abstention;
 pub mod after_sync;
 pub mod batch;
 pub mod chain;

@@ -48,6 +48,10 @@ counters! {
     chosen,
     /// Commands handed to the replica that proposes.
     forwarded,
+    /// Commands for entities that abstain here, handed to other replicas.
+    relayed,
+    /// Messages left unanswered because their entity abstains here.
+    abstained,
     /// Messages repeated after silence.
     retries,
     /// Messages dropped because a value in them could not be found here.
@@ -127,8 +131,11 @@ pub struct ShardStatus {
     pub behind: u64,
     /// Timers armed.
     pub timers: u64,
-    /// Entities this replica cannot serve, for damage or divergence.
+    /// Entities this replica cannot serve itself, for damage or divergence. Of a damaged log: those
+    /// that it names before the damage, and at least 1.
     pub abstaining: u64,
+    /// 1 when the whole shard abstains because its log was found damaged, else 0.
+    pub abstaining_cores: u64,
     /// Segments of the log held.
     pub segments: u64,
     /// Bytes of log written since the last checkpoint began.

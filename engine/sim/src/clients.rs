@@ -169,7 +169,7 @@ impl Clients {
         };
         let (node, epoch) = open.asked;
         match world.take_reply(ticket) {
-            Some((at, reply)) => self.handle_reply(world, client, at, reply),
+            Some((at, reply)) => self.handle_reply(client, at, reply),
             None => {
                 let is_gone = !world.is_up(node) || world.epoch(node) != epoch;
                 if is_gone || world.now() > open.asked_at + PATIENCE_US {
@@ -179,7 +179,7 @@ impl Clients {
         }
     }
 
-    fn handle_reply(&mut self, world: &mut World, client: usize, at: u64, reply: Reply) {
+    fn handle_reply(&mut self, client: usize, at: u64, reply: Reply) {
         let open = self.clients[client].open.as_mut().expect("it was answered");
         let word = match &reply.value {
             Value::Error(error) => Some(error.word().to_owned()),
@@ -188,13 +188,6 @@ impl Clients {
         let may_be_done = match word.as_deref() {
             Some("UNKNOWN") => true,
             Some("BUSY" | "CLUSTERDOWN" | "TRYAGAIN" | "MISCONF" | "OOM") => false,
-            // This replica does not serve the entity, for damage: another will.
-            Some("ERR")
-                if reply.entry == plog::vocabulary::Entry::ZERO
-                    && world.is_damageable(open.asked.0) =>
-            {
-                false
-            }
             _ => {
                 let (reply, entry) = (reply.value, reply.entry);
                 let place = open.place;

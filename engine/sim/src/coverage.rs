@@ -40,8 +40,14 @@ coverage! {
     unreported_writes,
     /// Starts that found a torn tail.
     torn_tails,
-    /// Starts refused for damage.
+    /// Cores that found their log damaged, and abstain from then on.
     damaged_starts,
+    /// Later starts of such cores.
+    abstaining_starts,
+    /// Damaged logs that were made to look whole while their node was down.
+    cut_logs,
+    /// Entities that could not be read back, and abstain.
+    unreadable_entities,
     /// Segments opened.
     segments,
     /// Of these, in files that held old frames.
@@ -102,6 +108,10 @@ coverage! {
     read_checks_failed,
     /// Commands handed to the replica that proposes.
     forwarded,
+    /// Commands for what abstains, handed to other replicas.
+    relayed,
+    /// Messages left unanswered by what abstains.
+    abstained,
     /// Messages repeated after silence.
     retries,
     /// Values left out for a replica that did not hold them.
@@ -152,6 +162,8 @@ impl Coverage {
         self.read_checks += counters.reads;
         self.read_checks_failed += counters.read_checks_failed;
         self.forwarded += counters.forwarded;
+        self.relayed += counters.relayed;
+        self.abstained += counters.abstained;
         self.retries += counters.retries;
         self.values_unresolved += counters.values_unresolved;
         self.messages_ahead += counters.messages_ahead;

@@ -94,6 +94,26 @@ impl Disk {
         }
     }
 
+    /// Takes away everything from a place on.
+    ///
+    /// # Panics
+    ///
+    /// When the place is not at the beginning of a block.
+    pub fn cut(&mut self, segment: SegmentId, offset: u64) {
+        let begin = usize::try_from(offset).expect("inside a segment");
+        assert!(begin.is_multiple_of(BLOCK_SIZE), "what is damaged is a frame or a file");
+        self.segments.retain(|held, _| *held <= segment);
+        self.settled.retain(|held, _| *held <= segment);
+        if let Some(file) = self.segments.get_mut(&segment) {
+            let begin = begin.min(file.len());
+            file[begin..].fill(0);
+        }
+        if let Some(settled) = self.settled.get_mut(&segment) {
+            *settled = begin.min(*settled);
+        }
+        self.last = None;
+    }
+
     /// The aligned bytes around a record.
     #[must_use]
     pub fn read(&self, location: Location) -> Vec<u8> {

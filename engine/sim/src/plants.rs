@@ -75,6 +75,18 @@ pub const PLANTS: &[Plant] = &[
         "damage",
         "damage in the log passes for an unfinished write",
     ),
+    plant("abstainer-votes", "damage", "an entity that may have lost promises votes"),
+    plant(
+        "abstainer-answers-reads",
+        "damage",
+        "a damaged log's shard serves reads from what it could read",
+    ),
+    plant(
+        "abstainer-answers-checks",
+        "damage",
+        "a replica that may have forgotten a vote calls the entry empty",
+    ),
+    plant("damage-forgotten", "damage", "the start after the one that found damage takes part"),
     plant("stale-frame-taken", "recycled", "old frames in a recycled segment are taken for new"),
     plant("frame-checksum-unchecked", "damage", "frames are read without their checksums"),
     plant("record-checksum-unchecked", "damage", "records are read without their checksums"),

@@ -15,7 +15,7 @@ use crate::request::{Command, Freshness};
 use crate::state_machine::StateMachine;
 use crate::time::Time;
 use plog::planted;
-use plog::vocabulary::{AcceptorId, Entry};
+use plog::vocabulary::{AcceptorId, EntityId, Entry};
 
 /// A command that another replica was asked to propose.
 #[derive(Debug)]
@@ -45,13 +45,9 @@ impl<M: StateMachine> Entity<M> {
             let forward = context.new_forward();
             let request_id =
                 command.request_id.get_or_insert_with(|| own_request_id(context, forward));
-            let message = ForwardedCommand {
-                forward,
-                entity: self.id,
-                request_id: request_id.to_vec(),
-                patience_us: command.deadline.since_us(context.now),
-                arguments: command.arguments.iter().map(<[u8]>::to_vec).collect(),
-            };
+            let (deadline, arguments) = (command.deadline, &command.arguments);
+            let message =
+                forwarded_command(context, forward, self.id, request_id, deadline, arguments);
             context.counters.forwarded += 1;
             context.send(to, PeerMessage::Forward(message));
             let sent_at = context.now;
@@ -158,8 +154,26 @@ impl<M: StateMachine> Entity<M> {
     }
 }
 
+/// The message that hands a command to another replica.
+pub(crate) fn forwarded_command(
+    context: &Context,
+    forward: u64,
+    entity: EntityId,
+    request_id: &[u8],
+    deadline: Time,
+    arguments: &Arguments,
+) -> ForwardedCommand {
+    ForwardedCommand {
+        forward,
+        entity,
+        request_id: request_id.to_vec(),
+        patience_us: deadline.since_us(context.now),
+        arguments: arguments.iter().map(<[u8]>::to_vec).collect(),
+    }
+}
+
 /// A request id for a command that came without one: the mark, acceptor, boot epoch, core, counter.
-fn own_request_id(context: &Context, forward: u64) -> Box<[u8]> {
+pub(crate) fn own_request_id(context: &Context, forward: u64) -> Box<[u8]> {
     let mut id = Vec::with_capacity(16);
     id.push(OWN_REQUEST_ID);
     id.push(context.me().0);

@@ -54,6 +54,7 @@ impl<M: StateMachine> Entity<M> {
             field("request_ids", number(self.request_ids.len() as u64)),
             field("image_at", number(self.image_at.0)),
             field("waiting", number(self.waiting.len() as u64)),
+            field("abstains", Value::Integer(0)),
             field("diverged", Value::Integer(i64::from(self.diverged))),
             field("open", Value::Array(open.collect())),
         ])

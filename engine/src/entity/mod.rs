@@ -27,7 +27,7 @@ use crate::time::Time;
 mod acceptor;
 mod catch_up;
 mod entry_slot;
-mod forwarding;
+pub(crate) mod forwarding;
 mod image;
 mod inspect;
 mod learner;

@@ -20,6 +20,8 @@ pub(crate) struct ReadRound {
     entry: Entry,
     /// Who said "empty", one bit each, this node included.
     empty: u8,
+    /// Who was asked first, one bit each.
+    asked: u8,
     pub(crate) sent_at: Time,
     pub(crate) reads: Vec<Waiting>,
 }
@@ -32,18 +34,28 @@ impl<M: StateMachine> Entity<M> {
         context.counters.read_checks += 1;
         let check = context.new_check();
         let me = 1 << context.me().0;
-        self.read_round = Some(ReadRound { check, entry, empty: me, sent_at: context.now, reads });
-        // A majority needs only some of the peers; the others are asked after silence.
+        // A majority needs only some of the peers; the others are asked after silence. One that
+        // left a check unanswered, as those who abstain do, is not waited for when others are up.
         let needed = context.config.majority() - 1;
         let replicas = context.config.replicas;
         let first = u8::try_from(check % u64::from(replicas)).expect("below the replica count");
-        let mut asked = 0;
-        for offset in 0..replicas {
-            let peer = AcceptorId((first + offset) % replicas);
-            if asked < needed && peer != context.me() && context.is_up(peer) {
-                self.send_read_check(context, peer);
-                asked += 1;
+        let order = (0..replicas).map(|offset| AcceptorId((first + offset) % replicas));
+        let mut asked = 0_u8;
+        for passed_over in [false, true] {
+            for peer in order.clone() {
+                let is_next = peer != context.me()
+                    && context.is_up(peer)
+                    && context.is_passed_over(peer) == passed_over;
+                if is_next && (asked.count_ones() as usize) < needed {
+                    asked |= 1 << peer.0;
+                }
             }
+        }
+        let sent_at = context.now;
+        self.read_round = Some(ReadRound { check, entry, empty: me, asked, sent_at, reads });
+        let is_asked = |peer: &AcceptorId| asked & (1 << peer.0) != 0;
+        for peer in order.filter(is_asked) {
+            self.send_read_check(context, peer);
         }
         if needed == 0 || planted!("read-from-one-node") {
             self.finish_read_round_if_current(context);
@@ -65,7 +77,11 @@ impl<M: StateMachine> Entity<M> {
         }
         round.sent_at = context.now;
         context.counters.retries += 1;
+        let silent = round.asked & !round.empty;
         for peer in context.peers() {
+            if silent & (1 << peer.0) != 0 {
+                context.pass_over(peer);
+            }
             self.send_read_check(context, peer);
         }
     }
@@ -111,6 +127,7 @@ impl<M: StateMachine> Entity<M> {
         from: AcceptorId,
         answer: ReadAnswer,
     ) {
+        context.take_in_again(from);
         self.note_max_chosen(answer.max_chosen, from);
         self.check_chain(context, answer.applied, answer.chain);
         let is_current =

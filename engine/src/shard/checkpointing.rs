@@ -160,6 +160,9 @@ impl<M: StateMachine> Shard<M> {
 
     /// What to do next with the files of checkpoints and freed segments; `None` when nothing is due.
     pub fn poll_file_step(&mut self) -> Option<FileStep> {
+        if self.abstaining.is_whole_shard() {
+            return None;
+        }
         if let Some(old) = self.checkpointing.superseded {
             let is_old = |file: SegmentId| {
                 file >= old.checkpoint.part(0).file()
@@ -304,12 +307,12 @@ impl<M: StateMachine> Shard<M> {
         if walk.has_all_pages {
             // Those that abstain are in no index after a start.
             let known = self.context.log.index();
-            walk.page.extend(self.unreadable.iter().filter(|id| known.get(**id).is_none()));
+            walk.page.extend(self.abstaining.unreadable().filter(|id| known.get(*id).is_none()));
         }
     }
 
     fn come_past(&mut self, id: EntityId) {
-        if self.unreadable.contains(&id) || self.entities.get(id).is_some() {
+        if self.abstaining.covers(id) || self.entities.get(id).is_some() {
             self.take(id);
             return;
         }
@@ -404,7 +407,7 @@ impl<M: StateMachine> Shard<M> {
                 walk.writer.push(&held.take_image(), keys);
             } else {
                 walk.writer.push_abstaining(entity);
-                if self.unreadable.insert(entity) {
+                if self.abstaining.add_unreadable(entity) {
                     self.context.events.push_back(Event::Unreadable { entity });
                 }
             }

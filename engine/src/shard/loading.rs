@@ -118,28 +118,30 @@ impl<M: StateMachine> Shard<M> {
         self.keys = self.keys - counted.min(self.keys) + u64::from(entity.key_count());
         self.entities.insert(entity);
         self.checkpoint_loaded(id);
-        self.parked -= loading.parked.len();
-        for parked in loading.parked {
-            match parked {
-                Parked::Request(origin, request) => self.request(origin, id, request),
-                Parked::Message(from, message) => self.message(from, message),
-                Parked::CatchUp(from, request) => self.serve_catch_up(from, request),
-                Parked::Behind(from, entry) => self.note_behind(id, entry, from),
-            }
-        }
+        self.unpark(id, loading.parked);
     }
 
     /// A record cannot be read: acknowledged promises may be lost, so the entity abstains here.
     fn give_up(&mut self, id: EntityId) {
         let loading = self.loading.remove(&id).expect("called for an entity being loaded");
-        self.unreadable.insert(id);
+        self.abstaining.add_unreadable(id);
         self.checkpoint_loaded(id);
         let _ = self.sweeps.caught_up(id);
         self.context.events.push_back(Event::Unreadable { entity: id });
-        self.parked -= loading.parked.len();
-        for parked in loading.parked {
-            if let Parked::Request(origin, _) = parked {
-                self.context.turn_away(origin, errors::unreadable());
+        self.unpark(id, loading.parked);
+    }
+
+    /// What waited for an entity goes the way that is open now.
+    fn unpark(&mut self, id: EntityId, parked: Vec<Parked>) {
+        self.parked -= parked.len();
+        for parked in parked {
+            match parked {
+                Parked::Request(origin, request) => self.request(origin, id, request),
+                Parked::Message(from, message) => self.message(from, message),
+                Parked::CatchUp(from, request) => {
+                    self.message(from, PeerMessage::CatchUp(request));
+                }
+                Parked::Behind(from, entry) => self.note_behind(id, entry, from),
             }
         }
     }

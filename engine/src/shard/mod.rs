@@ -15,9 +15,9 @@
 //!
 //! A failed write or sync is not an event the protocol carries on after: the driver stops.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use net::peer::message::{PeerMessage, ReadAnswer, ReadOutcome};
+use net::peer::message::{PeerMessage, ReadAnswer, ReadCheck, ReadOutcome};
 use plog::block::AlignedBuffer;
 use plog::checkpoint::pointer::Pointer;
 use plog::checkpoint::table::Row;
@@ -37,11 +37,13 @@ use crate::context::{Context, Event, Gated, Origin, Outgoing};
 use crate::entity::Entity;
 use crate::errors;
 use crate::request::{EntityRequest, Reply, Ticket};
+use crate::shard::abstaining::Abstaining;
 use crate::shard::checkpointing::Checkpointing;
 use crate::shard::cleaning::Cleaning;
 use crate::shard::entity_table::EntityTable;
 use crate::shard::loading::Loading;
 use crate::shard::log_reads::LogReads;
+use crate::shard::relays::Relays;
 use crate::shard::serving::CatchUpJob;
 use crate::shard::sweep::Sweeps;
 use crate::state_machine::StateMachine;
@@ -52,11 +54,13 @@ use crate::time::Time;
 pub use crate::shard::checkpointing::FileStep;
 pub use crate::shard::log_reads::{PLogRead, ReadFailed, ReadId};
 
+mod abstaining;
 mod checkpointing;
 mod cleaning;
 mod entity_table;
 mod loading;
 mod log_reads;
+mod relays;
 mod serving;
 mod sweep;
 
@@ -99,8 +103,8 @@ pub struct Shard<M: StateMachine> {
     sweeps: Sweeps,
     checkpointing: Checkpointing,
     cleaning: Cleaning,
-    /// Entities that cannot be read back: they abstain.
-    unreadable: BTreeSet<EntityId>,
+    abstaining: Abstaining,
+    relays: Relays,
     /// Messages and requests parked for entities being loaded.
     parked: usize,
     keys: u64,
@@ -108,7 +112,8 @@ pub struct Shard<M: StateMachine> {
 
 impl<M: StateMachine> Shard<M> {
     /// A shard that has seen nothing yet. Feed it the log's records with
-    /// [`Shard::recover_record`], then call [`Shard::finish_recovery`].
+    /// [`Shard::recover_record`], then call [`Shard::finish_recovery`], or
+    /// [`Shard::finish_recovery_abstaining`] if it is damaged.
     #[must_use]
     pub fn new(config: ShardConfig, log_config: LogConfig) -> Self {
         let log = Log::new(log_config, None);
@@ -126,7 +131,8 @@ impl<M: StateMachine> Shard<M> {
             sweeps: Sweeps::default(),
             checkpointing: Checkpointing::default(),
             cleaning: Cleaning::default(),
-            unreadable: BTreeSet::new(),
+            abstaining: Abstaining::default(),
+            relays: Relays::default(),
             parked: 0,
             keys: 0,
         }
@@ -138,7 +144,7 @@ impl<M: StateMachine> Shard<M> {
     pub fn recover_checkpointed(&mut self, row: &Row) {
         let index = self.recovering.as_mut().expect("rows are recovered before anything else");
         if row.image.is_none() && !planted!("abstention-forgotten") {
-            self.unreadable.insert(row.entity);
+            self.abstaining.add_unreadable(row.entity);
             return;
         }
         index.note_checkpointed(row);
@@ -150,7 +156,7 @@ impl<M: StateMachine> Shard<M> {
         assert!(lsn > Lsn::ZERO);
         let index = self.recovering.as_mut().expect("records are recovered before anything else");
         let id = record.entity();
-        if self.unreadable.contains(&id) {
+        if self.abstaining.covers(id) {
             return;
         }
         let is_new = index.get(id).is_none();
@@ -238,8 +244,8 @@ impl<M: StateMachine> Shard<M> {
                 self.park_request(origin, entity, request);
                 return;
             }
-            Reach::Unreadable => {
-                self.context.turn_away(origin, errors::unreadable());
+            Reach::Abstaining => {
+                self.request_abstaining(origin, entity, request);
                 return;
             }
         }
@@ -268,6 +274,9 @@ impl<M: StateMachine> Shard<M> {
     }
 
     fn message(&mut self, from: PeerCore, message: PeerMessage) {
+        if self.took_abstaining(from, &message) {
+            return;
+        }
         match message {
             PeerMessage::Heartbeat => {}
             PeerMessage::Sweep(request) => self.answer_sweep(from, request),
@@ -276,16 +285,7 @@ impl<M: StateMachine> Shard<M> {
             PeerMessage::CatchUp(request) => self.serve_catch_up(from, request),
             PeerMessage::ReadCheck(check) if self.reach(check.entity) == Reach::Absent => {
                 // The index has the last word: nothing of this entity was ever written here.
-                let answer = ReadAnswer {
-                    entity: check.entity,
-                    entry: check.entry,
-                    check: check.check,
-                    outcome: ReadOutcome::Empty,
-                    max_chosen: Entry::ZERO,
-                    applied: Entry::ZERO,
-                    chain: 0,
-                };
-                self.context.send(from.acceptor, PeerMessage::ReadAnswer(answer));
+                self.call_empty(from.acceptor, check);
                 if check.entry > Entry::ZERO.next() {
                     self.note_behind(check.entity, check.entry.previous(), from.acceptor);
                 }
@@ -308,6 +308,20 @@ impl<M: StateMachine> Shard<M> {
         }
     }
 
+    /// Answers a read check of an entity of which nothing was ever written here.
+    fn call_empty(&mut self, reader: AcceptorId, check: ReadCheck) {
+        let answer = ReadAnswer {
+            entity: check.entity,
+            entry: check.entry,
+            check: check.check,
+            outcome: ReadOutcome::Empty,
+            max_chosen: Entry::ZERO,
+            applied: Entry::ZERO,
+            chain: 0,
+        };
+        self.context.send(reader, PeerMessage::ReadAnswer(answer));
+    }
+
     fn message_for_entity(&mut self, from: PeerCore, message: PeerMessage) {
         let id = message.entity().expect("these are about an entity");
         match self.reach(id) {
@@ -323,7 +337,7 @@ impl<M: StateMachine> Shard<M> {
                 self.park_message(id, from, message);
                 return;
             }
-            Reach::Unreadable => return, // abstain
+            Reach::Abstaining => return,
         }
         self.deliver(id, from.acceptor, message);
     }
@@ -393,7 +407,9 @@ impl<M: StateMachine> Shard<M> {
     pub fn handle_peer_up(&mut self, now: Time, peer: PeerCore) {
         self.context.now = now;
         self.context.links_up[peer.acceptor.index()] += 1;
-        self.start_sweep(peer);
+        if !self.abstaining.is_whole_shard() {
+            self.start_sweep(peer);
+        }
     }
 
     /// An inbound link went down.
@@ -406,6 +422,9 @@ impl<M: StateMachine> Shard<M> {
 
     /// The world had to drop messages to a peer's core.
     pub fn handle_dropped(&mut self, peer: PeerCore) {
+        if self.abstaining.is_whole_shard() {
+            return; // a sweep would find nothing here
+        }
         let message = PeerMessage::SweepHint;
         let to = peer.acceptor;
         self.context.messages.push_back(Outgoing { to, core: Some(peer.core), message });
@@ -423,6 +442,7 @@ impl<M: StateMachine> Shard<M> {
             self.context.lazy_deadline = None;
             self.context.log.flush();
         }
+        self.relays.handle_tick(&mut self.context);
         self.continue_sweeps();
     }
 
@@ -436,7 +456,10 @@ impl<M: StateMachine> Shard<M> {
     /// The next log write; one is in flight at a time.
     #[must_use]
     pub fn poll_write(&mut self) -> Option<SegmentWrite> {
-        self.context.log.poll_write()
+        let write = self.context.log.poll_write();
+        let may_write = !self.abstaining.is_whole_shard() || planted!("abstainer-votes");
+        assert!(write.is_none() || may_write, "a damaged log is never appended to");
+        write
     }
 
     /// The next log read.
@@ -470,14 +493,18 @@ impl<M: StateMachine> Shard<M> {
             self.context.timers.next(),
             self.context.lazy_deadline,
             self.sweeps.next_due(),
+            self.relays.next_due(),
             self.checkpointing.next_due(self.context.now),
         ];
         timers.into_iter().flatten().min()
     }
 
-    /// How many spare segments the log would like to have made.
+    /// How many spare segments the log would like to have made; none if it is never appended to.
     #[must_use]
     pub fn spares_wanted(&self) -> usize {
+        if self.abstaining.is_whole_shard() && !planted!("abstainer-votes") {
+            return 0;
+        }
         self.context.log.spares_wanted()
     }
 
@@ -530,7 +557,8 @@ impl<M: StateMachine> Shard<M> {
             parked: as_u64(self.parked),
             behind: as_u64(self.sweeps.behind()),
             timers: as_u64(self.context.timers.len()),
-            abstaining: as_u64(self.unreadable.len()) + self.context.counters.diverged,
+            abstaining: as_u64(self.abstaining.count()) + self.context.counters.diverged,
+            abstaining_cores: u64::from(self.abstaining.is_whole_shard()),
             segments: as_u64(log.segments_held()),
             log_since_checkpoint: self.log_since_checkpoint(),
             checkpoint_size: self.checkpointing.size(),
@@ -554,13 +582,13 @@ impl<M: StateMachine> Shard<M> {
     // Inside.
 
     fn reach(&mut self, id: EntityId) -> Reach {
-        if let Some(entity) = self.entities.get_mut(id) {
+        if self.abstaining.covers(id) {
+            Reach::Abstaining
+        } else if let Some(entity) = self.entities.get_mut(id) {
             entity.referenced = true;
             Reach::Ready
         } else if self.loading.contains_key(&id) {
             Reach::Loading
-        } else if self.unreadable.contains(&id) {
-            Reach::Unreadable
         } else if self.context.log.index().get(id).is_some() {
             if planted!("evicted-taken-for-empty") {
                 return Reach::Absent;
@@ -664,6 +692,6 @@ enum Reach {
     Loading,
     /// Never written here.
     Absent,
-    /// Its records cannot be read.
-    Unreadable,
+    /// Promises of it may be lost: see [`abstaining`].
+    Abstaining,
 }

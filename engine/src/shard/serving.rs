@@ -49,7 +49,7 @@ impl<M: StateMachine> Shard<M> {
                 }
                 return;
             }
-            Reach::Absent | Reach::Unreadable => {
+            Reach::Absent | Reach::Abstaining => {
                 self.send_nothing(from, id, Entry::ZERO);
                 return;
             }
@@ -82,7 +82,7 @@ impl<M: StateMachine> Shard<M> {
         }
     }
 
-    fn send_nothing(&mut self, to: PeerCore, entity: EntityId, max_chosen: Entry) {
+    pub(super) fn send_nothing(&mut self, to: PeerCore, entity: EntityId, max_chosen: Entry) {
         let answer = CatchUpAnswer { entity, entries: Vec::new(), max_chosen };
         self.context.send(to.acceptor, PeerMessage::CatchUpAnswer(answer));
     }
@@ -117,6 +117,8 @@ impl<M: StateMachine> Shard<M> {
     pub(super) fn handle_served(&mut self, job: u64, position: usize, record: Option<LogRecord>) {
         let Some(work) = self.catch_up_jobs.get_mut(&job) else { return };
         let (_, _, id, _) = work.range[position];
+        // What began to abstain meanwhile has no more to say.
+        let record = record.filter(|_| !self.abstaining.covers(work.entity));
         let Some(value) = record.and_then(|record| value_in(record, work.entity, id)) else {
             // Unreadable here: let the asker find it elsewhere.
             let work = self.catch_up_jobs.remove(&job).expect("just seen");

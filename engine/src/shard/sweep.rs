@@ -112,7 +112,12 @@ impl<M: StateMachine> Shard<M> {
                 // Memory may be ahead of what is durable.
                 let applied =
                     self.entities.get(held.entity).map_or(Entry::ZERO, |entity| entity.applied());
-                SweptEntity { entity: held.entity, chosen: held.chosen.max(applied) }
+                let chosen = if self.abstaining.covers(held.entity) {
+                    Entry::ZERO
+                } else {
+                    held.chosen.max(applied)
+                };
+                SweptEntity { entity: held.entity, chosen }
             })
             .collect();
         let message =
@@ -191,7 +196,7 @@ impl<M: StateMachine> Shard<M> {
                 self.park(id, Parked::Behind(from, chosen));
                 return;
             }
-            Reach::Unreadable => {
+            Reach::Abstaining => {
                 self.sweeps.catching_up.remove(&id);
                 return;
             }

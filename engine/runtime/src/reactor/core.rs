@@ -540,7 +540,7 @@ impl Core {
                     ],
                 ),
                 Event::Unreadable { entity } => log_line::error(
-                    "an entity cannot be read back from the log; it is not served here",
+                    "an entity cannot be read back from the log; it abstains, others serve it",
                     &[("entity", &format_args!("{:016x}", entity.0))],
                 ),
             }

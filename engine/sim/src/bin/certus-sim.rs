@@ -288,9 +288,10 @@ impl Range {
         let per_thousand = match name {
             // Rare by their nature.
             "values_unresolved" | "messages_ahead" => 1,
-            "no_ops" | "torn_writes" | "torn_tails" => 3,
+            "no_ops" | "torn_writes" | "torn_tails" | "cut_logs" => 3,
             "dropped_messages" | "misdirected_writes" | "wipes" | "full_disks" => 5,
-            "damaged_starts" | "read_errors" | "write_errors" | "unreported_writes" => 5,
+            "damaged_starts" | "abstaining_starts" | "unreadable_entities" => 5,
+            "read_errors" | "write_errors" | "unreported_writes" => 5,
             _ => 20,
         };
         (per_thousand * seeds / 1000).max(u64::from(seeds >= 1000))

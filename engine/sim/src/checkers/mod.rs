@@ -11,6 +11,7 @@ use net::peer::message::PeerMessage;
 use plog::log_record::LogRecord;
 use plog::vocabulary::{EntityId, Lsn};
 
+use crate::checkers::abstention::Abstention;
 use crate::checkers::agreement::Agreement;
 use crate::checkers::bounds::Bounds;
 use crate::checkers::cursors::Cursors;
@@ -20,6 +21,7 @@ use crate::checkers::reveal::Reveal;
 
 pub use crate::violation::Violation;
 
+mod abstention;
 pub mod acknowledged;
 pub mod agreement;
 pub mod bounds;
@@ -73,6 +75,7 @@ impl Compared {
 pub struct Checkers {
     /// What is chosen, as the disks say.
     pub agreement: Agreement,
+    abstention: Abstention,
     promises: Promises,
     reveal: Reveal,
     order: Order,
@@ -88,6 +91,7 @@ impl Checkers {
     pub fn new(replicas: usize) -> Self {
         Self {
             agreement: Agreement::new(replicas),
+            abstention: Abstention::default(),
             promises: Promises::default(),
             reveal: Reveal::default(),
             order: Order::default(),
@@ -113,15 +117,36 @@ impl Checkers {
         Ok(())
     }
 
-    /// A message leaves a node.
+    /// A core writes a record, which is durable now.
     ///
     /// # Errors
     ///
     /// The rule it breaks.
-    pub fn message(&mut self, from: u8, message: &PeerMessage) -> Result<(), Violation> {
+    pub fn written(&mut self, by: Boot, record: &LogRecord) -> Result<(), Violation> {
+        self.abstention.written(by, record.entity())?;
+        self.durable(by.node, record)
+    }
+
+    /// A core's log was found damaged: it abstains from now on, in every later boot, too.
+    pub fn found_damaged(&mut self, boot: Boot) {
+        self.abstention.found_damaged(boot);
+    }
+
+    /// A core could not read an entity back: that abstains for as long as the core runs.
+    pub fn unreadable(&mut self, boot: Boot, entity: EntityId) {
+        self.abstention.unreadable(boot, entity);
+    }
+
+    /// A message leaves a core.
+    ///
+    /// # Errors
+    ///
+    /// The rule it breaks.
+    pub fn message(&mut self, from: Boot, message: &PeerMessage) -> Result<(), Violation> {
         self.compared.messages += 1;
-        self.agreement.message(from, message)?;
-        self.reveal.message(from, message, &self.agreement)
+        self.agreement.message(from.node, message)?;
+        self.reveal.message(from.node, message, &self.agreement)?;
+        self.abstention.message(from, message)
     }
 
     /// A client is answered.
@@ -179,6 +204,7 @@ impl Checkers {
 
     /// A node lost its disks: what it held no longer binds it.
     pub fn wiped(&mut self, node: u8) {
+        self.abstention.forget(node);
         self.promises.forget(node);
         self.reveal.forget(node);
     }

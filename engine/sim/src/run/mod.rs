@@ -218,7 +218,7 @@ impl Run<'_> {
         for node in 0..self.world.node_count() {
             let start = End::Start(node);
             let is_planned = self.ends.iter().any(|(_, end)| *end == start);
-            if !self.world.is_up(node) && !self.world.is_damaged(node) && !is_planned {
+            if !self.world.is_up(node) && !is_planned {
                 self.ends_at(now + RESTARTS_AFTER_US, start);
             }
         }
@@ -292,7 +292,7 @@ impl Run<'_> {
     fn end(&mut self, end: End) {
         match end {
             End::Start(node) => {
-                if !self.world.is_up(node) && !self.world.is_damaged(node) {
+                if !self.world.is_up(node) {
                     self.world.start(node);
                 }
             }
@@ -310,7 +310,11 @@ impl Run<'_> {
         for node in 0..self.world.node_count() {
             self.world.forget_planned_crash(node);
             self.world.set_disk_full(node, false);
-            if !self.world.is_up(node) && !self.world.is_damaged(node) {
+            if self.world.has_damaged_log(node) && self.world.is_up(node) {
+                // A restart must not make it forget.
+                self.world.crash(node);
+            }
+            if !self.world.is_up(node) {
                 self.world.start(node);
             }
         }
@@ -358,9 +362,11 @@ impl Run<'_> {
         // Their content, too, read from each by itself.
         for node in self.whole_nodes() {
             for (entity, state) in states {
-                // A node whose disks were damaged may lag behind; what it holds it must hold right.
+                // A node whose disks were damaged may lag behind; what it holds it must hold right,
+                // and of what it abstains from the others' word.
                 let wanted = chosen.get(entity).map_or(Entry::ZERO, last);
-                if self.world.chosen_here(node, *entity) < wanted {
+                let is_behind = self.world.chosen_here(node, *entity) < wanted;
+                if is_behind && !self.world.abstains(node, *entity) {
                     continue;
                 }
                 for (key, record) in &state.keys {
@@ -369,9 +375,7 @@ impl Run<'_> {
                     let ticket = self.world.submit_bytes(node, &words, None, Freshness::Local);
                     let at = self.world.now() + 1_000_000;
                     let reply = self.await_reply(ticket, at)?;
-                    let abstains =
-                        matches!(&reply, Some(Value::Error(_))) && self.world.is_damageable(node);
-                    if reply != Some(Value::bulk(record.value.to_vec())) && !abstains {
+                    if reply != Some(Value::bulk(record.value.to_vec())) {
                         let key = String::from_utf8_lossy(key);
                         let what = format!("node {node} holds {reply:?} for {key} in the end");
                         return Err(Violation::new("convergence", what));
@@ -389,9 +393,6 @@ impl Run<'_> {
         let mut tickets = Vec::new();
         for number in 0..3 * nodes.len() {
             let node = nodes[number % nodes.len()];
-            if self.world.is_damageable(node) {
-                continue;
-            }
             tickets.push((node, self.ask_promptly(node)));
             self.world.advance(if number % 3 == 0 { 300 } else { 0 });
         }
@@ -431,8 +432,8 @@ impl Run<'_> {
         })
     }
 
-    /// Reads every entity once: what a majority accepted and nobody knows to be chosen comes to
-    /// its end.
+    /// Reads every entity at a node that is whole: what a majority accepted and nobody knows to be
+    /// chosen comes to its end. And wherever it abstains: its clients are served all the same.
     fn touch_everything(&mut self) -> Result<(), Violation> {
         let entities = self.entities();
         let nodes = self.whole_nodes();
@@ -440,15 +441,24 @@ impl Run<'_> {
             return Err(Violation::new("the run", "no node is whole"));
         };
         for entity in entities {
-            let words = ["GET", "nothing"];
-            let fresh = Freshness::Linearizable;
-            let ticket = self.world.submit_for(*node, entity, &words, None, fresh);
-            let deadline = self.world.now() + ENDS_WITHIN_US;
-            let reply = self.await_reply(ticket, deadline)?;
-            if reply != Some(Value::Null) {
-                let what = format!("a read of {entity:?} at node {node} in the end: {reply:?}");
-                return Err(Violation::new("liveness", what));
+            self.touch(*node, entity)?;
+            for abstainer in &nodes {
+                if self.world.abstains(*abstainer, entity) {
+                    self.touch(*abstainer, entity)?;
+                }
             }
+        }
+        Ok(())
+    }
+
+    fn touch(&mut self, node: u8, entity: EntityId) -> Result<(), Violation> {
+        let words = ["GET", "nothing"];
+        let ticket = self.world.submit_for(node, entity, &words, None, Freshness::Linearizable);
+        let deadline = self.world.now() + ENDS_WITHIN_US;
+        let reply = self.await_reply(ticket, deadline)?;
+        if reply != Some(Value::Null) {
+            let what = format!("a read of {entity:?} at node {node} in the end: {reply:?}");
+            return Err(Violation::new("liveness", what));
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use plog::frame::FrameHeader;
 use plog::log::SegmentWrite;
 use plog::log_record::LogRecord;
 
-use crate::checkers::Violation;
+use crate::checkers::{Boot, Violation};
 use crate::trace::What;
 use crate::world::{CoreId, Event, Scheduled, World};
 
@@ -127,6 +127,7 @@ impl World {
     /// Shows the checkers what a write made durable.
     fn show_records(&mut self, id: CoreId, write: &SegmentWrite) -> Result<(), Violation> {
         let node = &self.nodes[usize::from(id.node)];
+        let boot = Boot { node: id.node, core: id.core, start: node.starts };
         let identity = node.log_config(id, self.config.segment_size).identity;
         // A new segment's header stands before its first frame.
         let begin = if write.offset == 0 { BLOCK_SIZE } else { 0 };
@@ -137,7 +138,7 @@ impl World {
         while !payload.is_empty() {
             let (record, used) = LogRecord::decode(payload).expect("its records are whole");
             payload = &payload[used..];
-            self.checker.durable(id.node, &record)?;
+            self.checker.written(boot, &record)?;
         }
         self.core(id).durable = header.last_lsn();
         Ok(())

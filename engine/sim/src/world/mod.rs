@@ -8,6 +8,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BinaryHeap};
 
 use engine::config::ShardConfig;
+use engine::context::Event as ShardEvent;
 use engine::request::{Command, EntityRequest, Freshness, Reply, Ticket};
 use engine::shard::{PLogRead, PeerCore, StringShard};
 use engine::status::Counters;
@@ -569,10 +570,17 @@ impl World {
             let delay = 1 + self.chances.disk.below(self.config.faults.read_max_us);
             self.schedule(delay, Event::Read { to: id, start, read });
         }
+        let boot = Boot { node: id.node, core: id.core, start };
+        while let Some(event) = self.core(id).shard.as_mut().and_then(StringShard::poll_event) {
+            if let ShardEvent::Unreadable { entity } = event {
+                self.coverage.unreadable_entities += 1;
+                self.checker.unreadable(boot, entity);
+            }
+        }
         // All that leaves is shown to the checkers, held back or not.
         while let Some(outgoing) = self.core(id).shard.as_mut().and_then(StringShard::poll_message)
         {
-            let shown = self.checker.message(id.node, &outgoing.message);
+            let shown = self.checker.message(boot, &outgoing.message);
             self.note(shown);
             let node = outgoing.to.0;
             let to = match outgoing.core {
@@ -603,7 +611,6 @@ impl World {
             }
         }
         self.schedule_tick(id, start);
-        let boot = Boot { node: id.node, core: id.core, start };
         let damageable = self.is_damageable(id.node);
         let Self { nodes, checker, .. } = self;
         let core = &nodes[usize::from(id.node)].cores[usize::from(id.core)];

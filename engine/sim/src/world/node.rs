@@ -1,5 +1,6 @@
 //! A simulated node: its disks and clock, and, while it runs, its shards.
 
+use engine::abstention::Abstention;
 use engine::config::ShardConfig;
 use engine::shard::StringShard;
 use net::peer::handshake::{LocalNode, Remembered};
@@ -37,6 +38,8 @@ pub(super) struct Core {
     pub(super) tick_at: Option<u64>,
     /// The last record that its disk is known to hold.
     pub(super) durable: Lsn,
+    /// That its log was found damaged, durably.
+    pub(super) abstention: Option<Abstention>,
 }
 
 /// One node.
@@ -56,8 +59,6 @@ pub(super) struct Node {
     pub(super) remembered: Vec<Remembered>,
     /// It crashes when it has let out so many more messages and replies.
     pub(super) dies_after: Option<u32>,
-    /// Its log is damaged, so it does not start.
-    pub(super) is_damaged: bool,
 }
 
 impl Node {
@@ -70,6 +71,7 @@ impl Node {
             part_write: None,
             tick_at: None,
             durable: Lsn::ZERO,
+            abstention: None,
         };
         Self {
             epoch: 0,
@@ -80,7 +82,6 @@ impl Node {
             frozen_until: 0,
             remembered: vec![Remembered::NeverMet; nodes],
             dies_after: None,
-            is_damaged: false,
         }
     }
 
@@ -96,6 +97,7 @@ impl Node {
         for core in &mut self.cores {
             core.disk = Disk::default();
             core.durable = Lsn::ZERO;
+            core.abstention = None;
         }
     }
 
@@ -127,64 +129,63 @@ impl Node {
     }
 }
 
-/// What a start found on one core's disk.
-pub(super) enum Start {
-    /// A shard that goes on.
-    Recovered(Box<RecoveredCore>),
-    /// Damage: the daemon refuses to start on it.
-    Damaged,
-}
-
-/// A core that goes on.
+/// What a start found on one core's disk, and the shard that goes on.
 pub(super) struct RecoveredCore {
     pub(super) shard: StringShard,
-    /// What its log looked like.
     pub(super) outcome: Recovered,
+    /// Why the shard abstains; to be made durable before it speaks.
+    pub(super) abstention: Option<Abstention>,
     /// Records that the disk turned out to hold although their write was never reported.
     pub(super) unreported: Vec<LogRecord>,
 }
 
-/// What the daemon does at start, on a simulated disk. `durable` is the last record whose write was
-/// reported.
-pub(super) fn recover(
-    config: ShardConfig,
-    log_config: LogConfig,
-    disk: &Disk,
-    durable: Lsn,
-) -> Start {
+/// What the daemon does at start, on a simulated disk.
+pub(super) fn recover(config: ShardConfig, log_config: LogConfig, core: &Core) -> RecoveredCore {
     let mut unreported = Vec::new();
+    let epoch = config.epoch;
     let mut shard = StringShard::new(config, log_config);
+    let disk = &core.disk;
     let identity = log_config.identity;
-    let floor = disk.pointer.map_or(SegmentId::FIRST, |pointer| pointer.floor);
+    let mut damage = None;
     if let Some(pointer) = disk.pointer {
-        let Some(rows) = read_tables(disk, &identity, pointer) else { return Start::Damaged };
-        rows.iter().for_each(|row| shard.recover_checkpointed(row));
+        match read_tables(disk, &identity, pointer) {
+            Some(rows) => rows.iter().for_each(|row| shard.recover_checkpointed(row)),
+            None => damage = Some(pointer.checkpoint.part(0).file()),
+        }
     }
+    let floor = disk.pointer.map_or(SegmentId::FIRST, |pointer| pointer.floor);
     let mut scanner = match disk.pointer {
-        Some(pointer) => Scanner::from_floor(identity, pointer.floor),
-        None => Scanner::new(identity),
+        Some(pointer) if disk.segments(floor).next().is_some() => {
+            Scanner::from_floor(identity, pointer.floor)
+        }
+        Some(_) | None => Scanner::new(identity),
     };
     for (segment, bytes) in disk.segments(floor) {
         let size = u64::try_from(bytes.len()).expect("a segment is small");
         scanner.begin_segment(segment, size);
         let fed = scanner.feed(bytes, &mut |scanned| {
+            if scanned.after_damage {
+                return;
+            }
             shard.recover_record(scanned.lsn, scanned.location, &scanned.record);
-            if scanned.lsn > durable {
+            if scanned.lsn > core.durable {
                 unreported.push(scanned.record);
             }
         });
-        if fed.is_err() {
-            return Start::Damaged;
-        }
+        fed.expect("no other log's files come to these disks");
     }
     let outcome = scanner.finish();
     let last = outcome.tail().map_or(Lsn::ZERO, |tail| tail.last_lsn);
-    let is_short = disk.pointer.is_some_and(|pointer| last < pointer.settled);
-    if is_short || matches!(outcome, Recovered::Damaged { .. }) {
-        return Start::Damaged;
+    if disk.pointer.is_some_and(|pointer| last < pointer.settled) {
+        damage = damage.or(Some(floor));
     }
-    shard.finish_recovery(outcome.tail(), disk.pointer);
-    Start::Recovered(Box::new(RecoveredCore { shard, outcome, unreported }))
+    let found = damage.map(|segment| Abstention { since: epoch, segment, offset: 0 });
+    let abstention = Abstention::judge(&outcome, core.abstention, epoch).or(found);
+    match abstention {
+        Some(abstention) => shard.finish_recovery_abstaining(outcome.tail(), abstention),
+        None => shard.finish_recovery(outcome.tail(), disk.pointer),
+    }
+    RecoveredCore { shard, outcome, abstention, unreported }
 }
 
 /// The rows of all parts of the checkpoint that counts; `None` when one of them is damaged.

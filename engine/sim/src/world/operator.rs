@@ -11,7 +11,7 @@ use plog::vocabulary::{AcceptorId, Ballot, BootEpoch, EntityId, Entry};
 use crate::checkers::Boot;
 use crate::faults::Faults;
 use crate::trace::What;
-use crate::world::node::{Start, recover};
+use crate::world::node::{RecoveredCore, recover};
 use crate::world::{CoreId, Hold, World};
 
 impl World {
@@ -20,7 +20,7 @@ impl World {
         self.config.faults = faults;
     }
 
-    /// Starts a node from its disks, as the daemon does. A node whose log is damaged stays down.
+    /// Starts a node from its disks, as the daemon does. A core whose log is damaged abstains.
     ///
     /// # Panics
     ///
@@ -43,33 +43,11 @@ impl World {
             config.seed ^= self.config.seed;
             (self.config.configure)(&mut config);
             let log_config = self.nodes[index].log_config(id, self.config.segment_size);
-            let core = self.core(id);
-            core.disk.tidy();
-            let durable = core.durable;
-            match recover(config, log_config, &core.disk, durable) {
-                Start::Recovered(recovered) => {
-                    let outcome = recovered.outcome;
-                    let last = outcome.tail().map_or(plog::vocabulary::Lsn::ZERO, |t| t.last_lsn);
-                    self.coverage.torn_tails +=
-                        u64::from(matches!(outcome, Recovered::TornTail { .. }));
-                    let boot = Boot { node, core: id.core, start };
-                    let looked = self.checker.recovered(boot, durable, last);
-                    self.note(looked);
-                    for record in &recovered.unreported {
-                        let seen = self.checker.durable(node, record);
-                        self.note(seen);
-                    }
-                    let core = self.core(id);
-                    core.durable = core.durable.max(last);
-                    shards.push(recovered.shard);
-                }
-                Start::Damaged => {
-                    assert!(self.is_damageable(node), "a crash never damages a log: node {node}");
-                    self.coverage.damaged_starts += 1;
-                    self.nodes[index].is_damaged = true;
-                    return;
-                }
-            }
+            self.core(id).disk.tidy();
+            let recovered = recover(config, log_config, self.core(id));
+            let boot = Boot { node, core: id.core, start };
+            self.look_at_recovery(boot, &recovered);
+            shards.push(recovered.shard);
         }
         let is_full = self.full.contains(&node);
         for (core, mut shard) in self.nodes[index].cores.iter_mut().zip(shards) {
@@ -84,6 +62,33 @@ impl World {
         self.connect(node);
         for id in self.core_ids(node) {
             self.pump(id);
+        }
+    }
+
+    /// What a core's recovery says, shown to the checkers and kept.
+    fn look_at_recovery(&mut self, boot: Boot, recovered: &RecoveredCore) {
+        let outcome = &recovered.outcome;
+        let damageable = self.is_damageable(boot.node);
+        let id = CoreId { node: boot.node, core: boot.core };
+        let core = self.core(id);
+        let was_known = core.abstention.is_some();
+        core.abstention = core.abstention.or(recovered.abstention);
+        if recovered.abstention.is_some() {
+            assert!(damageable, "a crash never damages a log: {boot:?}");
+            self.coverage.damaged_starts += u64::from(!was_known);
+            self.coverage.abstaining_starts += u64::from(was_known);
+            self.checker.found_damaged(boot);
+            return;
+        }
+        let durable = core.durable;
+        let last = outcome.tail().map_or(plog::vocabulary::Lsn::ZERO, |tail| tail.last_lsn);
+        core.durable = durable.max(last);
+        self.coverage.torn_tails += u64::from(matches!(outcome, Recovered::TornTail { .. }));
+        let looked = self.checker.recovered(boot, durable, last);
+        self.note(looked);
+        for record in &recovered.unreported {
+            let seen = self.checker.durable(boot.node, record);
+            self.note(seen);
         }
     }
 
@@ -105,10 +110,20 @@ impl World {
         self.pump(to);
     }
 
-    /// Whether a node cannot be started, for damage.
+    /// Whether a log of the node was found damaged.
     #[must_use]
-    pub fn is_damaged(&self, node: u8) -> bool {
-        self.nodes[usize::from(node)].is_damaged
+    pub fn has_damaged_log(&self, node: u8) -> bool {
+        self.nodes[usize::from(node)].cores.iter().any(|core| core.abstention.is_some())
+    }
+
+    /// Whether an entity abstains on a node that runs.
+    ///
+    /// # Panics
+    ///
+    /// When the node is down.
+    #[must_use]
+    pub fn abstains(&self, node: u8, entity: EntityId) -> bool {
+        self.shard(self.owner(node, entity)).abstains(entity)
     }
 
     /// Kills a node: what its disks were writing is torn at random.
@@ -137,8 +152,21 @@ impl World {
             let core = self.core(id);
             core.disk.write_some(write.segment, write.offset, &write.buffer, |b| survives[b]);
         }
+        self.repair_files(node);
         self.nodes[usize::from(node)].frozen_until = 0;
         self.disconnect(node);
+    }
+
+    /// What a check of the file system, or somebody who means well, may do to a damaged log while
+    /// the node is down: it is cut off before the damage, and looks whole.
+    fn repair_files(&mut self, node: u8) {
+        for id in self.core_ids(node) {
+            let Some(found) = self.core(id).abstention else { continue };
+            if self.chances.errors.below(2) == 0 {
+                self.core(id).disk.cut(found.segment, found.offset);
+                self.coverage.cut_logs += 1;
+            }
+        }
     }
 
     /// Lets a node crash in the middle of what it sends: after so many more messages and replies.
@@ -245,7 +273,6 @@ impl World {
         assert!(!self.is_up(node), "wiped when it is down");
         let fresh = 1 + u128::from(self.chances.errors.draw());
         self.nodes[usize::from(node)].wipe(fresh);
-        self.nodes[usize::from(node)].is_damaged = false;
         self.checker.wiped(node);
         self.coverage.wipes += 1;
         self.trace.note(self.now, What::Wipe { node });
