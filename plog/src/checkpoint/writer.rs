@@ -21,6 +21,9 @@ const PART_ROWS: usize = 1 << 20;
 
 const FRAME_BEGIN: usize = BLOCK_SIZE;
 
+/// What a buffer begins with; it grows to what it has to hold.
+const BUFFER_BYTES: usize = 16 << 10;
+
 /// A write to perform. It need not be durable before it is reported; adopting the checkpoint makes
 /// all of them so.
 #[derive(Debug)]
@@ -105,7 +108,7 @@ impl CheckpointWriter {
             offset: 0,
             chain: 0,
             images: 0,
-            frame: AlignedBuffer::zeroed(2 * FRAME_BYTES),
+            frame: AlignedBuffer::zeroed(BUFFER_BYTES),
             end: FRAME_BEGIN + FRAME_HEADER_SIZE,
             pushed: Vec::new(),
             table: Vec::new(),
@@ -259,7 +262,7 @@ impl CheckpointWriter {
     }
 
     fn write_frame(&mut self) -> CheckpointWrite {
-        let mut frame = self.buffer(2 * FRAME_BYTES);
+        let mut frame = self.buffer(BUFFER_BYTES);
         std::mem::swap(&mut frame, &mut self.frame);
         let payload = self.end - FRAME_BEGIN - FRAME_HEADER_SIZE;
         let whole = FRAME_BEGIN + padded(FRAME_HEADER_SIZE + payload);
