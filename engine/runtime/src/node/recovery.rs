@@ -2,8 +2,9 @@
 //!
 //! What the bytes mean is decided by `plog`'s scanner; this file brings them, a megabyte at a time
 //! past the page cache, and turns the scanner's verdict into what an operator needs: nothing for a
-//! clean end, a line for a torn tail (the last write before a crash, acknowledged to nobody), and a
-//! refusal for damage in the middle, where acknowledged promises may be gone.
+//! clean end, a line for a torn tail (the last write before a crash, acknowledged to nobody), and
+//! a line for each damaged place in the middle, where acknowledged promises may be gone: the core
+//! then abstains. Only what is not this log's at all, or a newer version's, refuses the start.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use plog::block::{AlignedBuffer, BLOCK_SIZE};
 use plog::identity::LogIdentity;
-use plog::recovery::{DamageReason, Recovered, RecoveredTail, ScanError, ScannedRecord, Scanner};
+use plog::recovery::{Damage, Recovered, RecoveredTail, ScanError, ScannedRecord, Scanner};
 use plog::segment::SegmentId;
 
 use crate::node::fatal::{ExitStatus, Fatal};
@@ -50,24 +51,6 @@ pub enum RecoveryError {
         /// What the scanner says.
         error: ScanError,
     },
-    /// Acknowledged records may be missing.
-    #[error(
-        "log file {} is damaged at byte {offset}: {reason}{next}; promises this node has made may \
-         be lost, so it must not vote with this log; check the disk, and put the file back if the \
-         whole one was moved away; else leave the node down: the others serve on, and this version \
-         cannot rebuild it",
-        file.display()
-    )]
-    Damaged {
-        /// The file where the damage begins.
-        file: PathBuf,
-        /// Where it begins.
-        offset: u64,
-        /// What is wrong there.
-        reason: DamageReason,
-        /// Where good frames go on, as text; may be empty.
-        next: String,
-    },
     /// The node was told to stop meanwhile.
     #[error("stopped while reading the log")]
     Stopped,
@@ -80,7 +63,6 @@ impl RecoveryError {
         match self {
             Self::Io { .. } => ExitStatus::Io,
             Self::NotReadable { .. } => ExitStatus::DataDirectory,
-            Self::Damaged { .. } => ExitStatus::DamagedLog,
             Self::Stopped => ExitStatus::Ok,
         }
     }
@@ -99,18 +81,20 @@ pub struct RecoveredLog {
     pub segments: BTreeMap<SegmentId, OwnedFd>,
     /// Where the log goes on; `None` for a new one.
     pub tail: Option<RecoveredTail>,
+    /// What the files hold.
+    pub recovered: Recovered,
     /// How many records were handed out.
     pub records: u64,
     /// How many bytes were read.
     pub bytes: u64,
 }
 
-/// Reads the segments of `found` in order and hands every record to `visit`. Changes nothing on
-/// disk. Asks `is_stopping` between reads.
+/// Reads the segments of `found` in order and hands every record before the first damage to
+/// `visit`. Changes nothing on disk. Asks `is_stopping` between reads.
 ///
 /// # Errors
 ///
-/// When a file cannot be read, is not this log's, or is damaged before the log's end.
+/// When a file cannot be read or is not this log's.
 pub fn read_log(
     directory: &Path,
     identity: LogIdentity,
@@ -138,9 +122,11 @@ pub fn read_log(
             let length = rest.min(CHUNK_SIZE);
             let chunk = &mut buffer[..length];
             file.read_exact_at(chunk, offset).map_err(failed)?;
-            let mut count = |record| {
+            let mut count = |record: ScannedRecord| {
                 records += 1;
-                visit(record);
+                if !record.after_damage {
+                    visit(record);
+                }
             };
             scanner
                 .feed(chunk, &mut count)
@@ -152,35 +138,41 @@ pub fn read_log(
         }
         segments.insert(*segment, OwnedFd::from(file));
     }
-    let tail = judge(directory, scanner.finish())?;
-    Ok(RecoveredLog { segments, tail, records, bytes })
+    let recovered = scanner.finish();
+    tell(directory, &recovered);
+    Ok(RecoveredLog { segments, tail: recovered.tail(), recovered, records, bytes })
 }
 
-/// What the node makes of the scanner's verdict.
-fn judge(directory: &Path, recovered: Recovered) -> Result<Option<RecoveredTail>, RecoveryError> {
+/// Says what is not as it should be.
+fn tell(directory: &Path, recovered: &Recovered) {
     let file_of = |segment: SegmentId| {
         directory.join(plog::segment::SegmentFileName::Segment(segment).to_string())
     };
     match recovered {
-        Recovered::Empty => Ok(None),
-        Recovered::Clean(tail) => Ok(Some(tail)),
-        Recovered::TornTail { tail, segment, offset, bytes } => {
-            log_line::warn(
-                "the last write before the stop was cut off and acknowledged to nobody; the log \
-                 goes on before it",
-                &[("file", &file_of(segment).display()), ("offset", &offset), ("bytes", &bytes)],
-            );
-            Ok(Some(tail))
-        }
+        Recovered::Empty | Recovered::Clean(_) => {}
+        Recovered::TornTail { segment, offset, bytes, .. } => log_line::warn(
+            "the last write before the stop was cut off and acknowledged to nobody; the log goes \
+             on before it",
+            &[("file", &file_of(*segment).display()), ("offset", offset), ("bytes", bytes)],
+        ),
         Recovered::Damaged { segment, offset, reason, next_valid, further, .. } => {
-            let mut next = next_valid.map_or_else(String::new, |(segment, offset)| {
-                let file = file_of(segment);
-                format!("; good frames go on in {} at byte {offset}", file.display())
-            });
-            if !further.is_empty() {
-                next.push_str(&format!("; {} more places are damaged", further.len()));
+            let (segment, offset, reason, next_valid) = (*segment, *offset, *reason, *next_valid);
+            let first = Damage { segment, offset, reason, next_valid };
+            for damage in std::iter::once(&first).chain(further) {
+                let next = damage.next_valid.map_or_else(
+                    || "nowhere".to_owned(),
+                    |(segment, offset)| format!("{} byte {offset}", file_of(segment).display()),
+                );
+                log_line::error(
+                    "the log is damaged: promises made here may be lost, so this core abstains",
+                    &[
+                        ("file", &file_of(damage.segment).display()),
+                        ("offset", &damage.offset),
+                        ("reason", &damage.reason),
+                        ("good_frames_go_on_in", &next),
+                    ],
+                );
             }
-            Err(RecoveryError::Damaged { file: file_of(segment), offset, reason, next })
         }
     }
 }
@@ -224,7 +216,7 @@ mod tests {
     use plog::log::{Log, Urgency};
     use plog::log_config::LogConfig;
     use plog::log_record::LogRecord;
-    use plog::recovery::ScannedRecord;
+    use plog::recovery::{Recovered, ScannedRecord};
     use plog::segment::{SegmentFileName, SegmentId, SpareId};
     use plog::vocabulary::{AcceptorId, BootEpoch, EntityId, Entry, ValueId};
 
@@ -347,19 +339,19 @@ mod tests {
     }
 
     #[test]
-    fn damage_in_the_middle_is_refused_with_file_offset_and_remedy() {
+    fn damage_in_the_middle_is_found_and_nothing_after_it_is_handed_out() {
         let directory = TestDirectory::new();
         append(directory.path(), 1..4);
         let (_, _, records) = read(directory.path()).unwrap();
         let offset = u64::from(records[1].location.offset) + 100;
         change(directory.path(), 1, |file| file.write_all_at(b"noise", offset));
-        let error = read(directory.path()).unwrap_err();
-        assert_eq!(error.status(), ExitStatus::DamagedLog);
-        let message = error.to_string();
-        for word in ["0000000000000001.plog", "at byte ", "good frames go on", "must not vote"] {
-            assert!(message.contains(word), "{message}");
-        }
-        assert!(!message.contains('\n'));
+        let (_, log, records) = read(directory.path()).unwrap();
+        let Recovered::Damaged { segment, offset: found, next_valid, .. } = log.recovered else {
+            panic!("{:?}", log.recovered);
+        };
+        assert!(segment == SegmentId(1) && found < offset && next_valid.is_some());
+        let before: Vec<_> = records.into_iter().map(|scanned| scanned.record).collect();
+        assert_eq!(before, [record(1)]);
     }
 
     #[test]
@@ -368,9 +360,10 @@ mod tests {
         append(directory.path(), 1..30);
         let name = SegmentFileName::Segment(SegmentId(2)).to_string();
         std::fs::remove_file(directory.path().join(name)).unwrap();
-        let error = read(directory.path()).unwrap_err();
-        assert_eq!(error.status(), ExitStatus::DamagedLog);
-        assert!(error.to_string().contains("0000000000000002.plog"), "{error}");
+        let (_, log, _) = read(directory.path()).unwrap();
+        let is_there =
+            matches!(log.recovered, Recovered::Damaged { segment: SegmentId(2), offset: 0, .. });
+        assert!(is_there, "{:?}", log.recovered);
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! The main thread prepares everything that may be refused, starts one thread per core, and then
 //! only listens to what the cores report. Each core reads its log on its own thread, at the same
 //! time as the others. When all have read theirs, and not before, the boot epoch is made durable
-//! and the cores may speak: a node that is refused because one log is damaged has changed nothing.
+//! and the cores may speak: a node that is refused because one log is foreign has changed nothing.
+//! A core whose log is damaged abstains, and makes that durable before it speaks.
 //!
 //! ```text
 //! main    prepare ─┬─ wait: all recovered ─ boot epoch durable ─ go ─ wait: all ready ─ "ready" ─ wait: ends
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::time::{Duration, Instant};
 
+use engine::abstention::Abstention;
 use engine::session::{NodeAddress, NodeInfo};
 use engine::shard::StringShard;
 use plog::identity::LogIdentity;
@@ -34,7 +36,7 @@ use crate::node::admin::{self, Admin, CoreStatus, Readiness};
 use crate::node::config::{CORES_MAX, Config, host_and_port};
 use crate::node::data_directory::{
     DataDirectory, DataDirectoryError, DirectoryIdentity, ExpectedIdentity, LockedDirectory,
-    random_incarnation,
+    load_abstention, random_incarnation, write_abstention,
 };
 use crate::node::fatal::{ExitStatus, Fatal, exit_on_panic};
 use crate::node::known_incarnations::{IncarnationError, KnownIncarnations};
@@ -544,6 +546,7 @@ fn recover_core(
         core,
         core_count,
     };
+    let known = load_abstention(&parts.directory)?;
     let shard_config = config.shard_config(core, core_count, BootEpoch(epoch));
     let mut shard = StringShard::new(shard_config, log_config(config, log_identity));
     let log = read_log(
@@ -557,7 +560,11 @@ fn recover_core(
         Err(RecoveryError::Stopped) => return Ok(None),
         log => log?,
     };
-    shard.finish_recovery(log.tail);
+    let abstention = Abstention::judge(&log.recovered, known, BootEpoch(epoch));
+    match abstention {
+        Some(abstention) => shard.finish_recovery_abstaining(log.tail, abstention),
+        None => shard.finish_recovery(log.tail),
+    }
     log_line::info(
         "log read",
         &[
@@ -572,7 +579,8 @@ fn recover_core(
     for spare in &parts.found.spares {
         shard.handle_spare(*spare);
     }
-    if log.tail.is_none() && parts.found.spares.is_empty() {
+    let needs_first = log.tail.is_none() && parts.found.spares.is_empty();
+    if needs_first && abstention.is_none() {
         let spare = parts.found.next_spare;
         make_spare(&parts.directory, spare, config.log.segment_size_bytes, None).map_err(
             |error| {
@@ -589,6 +597,16 @@ fn recover_core(
     // Without an answer the node stops before it ever spoke.
     let Ok(durable_epoch) = parts.go.recv() else { return Ok(None) };
     assert_eq!(durable_epoch, epoch, "the shard was made for the epoch that is durable now");
+    if let Some(abstention) = abstention {
+        if known.is_none() {
+            write_abstention(&parts.directory, &abstention)?;
+        }
+        log_line::error(
+            "this core abstains: it votes for nothing and hands its clients' commands to the other \
+             nodes; keep these alive and move the data to a new cluster while a majority is whole",
+            &[("reason", &abstention)],
+        );
+    }
     let node = NodeIdentity {
         cluster_id: identity.cluster_id,
         node_id: identity.node_id,
