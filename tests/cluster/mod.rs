@@ -31,10 +31,14 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// How long a node may take to answer one command.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Small segments, so that tests come to a new one, and a quick look for entities left behind.
+/// Small segments and frequent checkpoints, so that tests come to new ones, and a quick look for
+/// entities left behind.
 const SETTINGS: &[&str] = &[
     "log.segment_size_bytes=8388608",
     "log.spare_segments=1",
+    "log.checkpoint_log_bytes=1048576",
+    "log.checkpoint_log_percent=50",
+    "log.hold_bytes=0",
     "limits.peer_frame_size_max_bytes=7340032",
     "consensus.sweep_every_ms=500",
 ];

@@ -28,6 +28,8 @@ impl Health {
         let replicas = said.filter_map(Result::ok).max().unwrap_or(0);
         let majority = replicas / 2 + 1;
         let mut health = Self { replicas, ..Self::default() };
+        // Of those that serve, the nodes that vote for everything.
+        let mut voting: usize = 0;
         for node in nodes {
             let name = node.name();
             let document = match &node.answer {
@@ -38,14 +40,23 @@ impl Health {
                 }
             };
             let live = document.live();
+            let abstaining = document.sum("/shard/gauges/abstaining_cores");
             if live.len() >= majority {
                 health.serving += 1;
+                voting += usize::from(abstaining == 0);
+            }
+            if abstaining > 0 {
+                health.why.push(format!(
+                    "{name}: {abstaining} cores abstain, because their log was found damaged: \
+                     their clients are served through the other nodes; check the disk, keep the \
+                     others alive, and move the data to a new cluster"
+                ));
             }
             health.judge_links(node, nodes, &live);
             for (pointer, what) in [
                 (
                     "/shard/gauges/abstaining",
-                    "entities cannot be served here: their copy is damaged \
+                    "entities abstain here: their copy is damaged \
                   or differs from the peers'",
                 ),
                 (
@@ -76,7 +87,7 @@ impl Health {
         }
         health.judge_membership(nodes);
         if replicas > 0 {
-            health.more_may_fail = health.serving.checked_sub(majority);
+            health.more_may_fail = voting.checked_sub(majority);
         }
         health
     }
@@ -197,6 +208,17 @@ mod tests {
         assert!(health.on_its_way[0].contains("7 entities"), "{:?}", health.on_its_way);
         set(&mut nodes[1], "abstaining");
         assert!(!Health::of(&nodes).is_healthy());
+    }
+
+    #[test]
+    fn a_node_that_abstains_serves_and_does_not_count_among_those_that_may_fail() {
+        let all = [0, 1, 2];
+        let mut nodes = all.map(|id| node(id, &all));
+        let document = nodes[1].answer.as_mut().unwrap();
+        document.0["cores"][0]["shard"]["gauges"]["abstaining_cores"] = json!(1);
+        let health = Health::of(&nodes);
+        assert_eq!((health.serving, health.more_may_fail), (3, Some(0)));
+        assert!(health.why[0].contains("abstain"), "{:?}", health.why);
     }
 
     #[test]

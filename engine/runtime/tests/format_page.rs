@@ -4,7 +4,10 @@
 
 use std::path::{Path, PathBuf};
 
-use runtime::node::data_directory::{ExpectedIdentity, LockedDirectory};
+use engine::abstention::Abstention;
+use plog::segment::SegmentId;
+use plog::vocabulary::BootEpoch;
+use runtime::node::data_directory::{ExpectedIdentity, LockedDirectory, write_abstention};
 use runtime::node::known_incarnations::KnownIncarnations;
 
 const PAGE: &str = include_str!("../../../docs/FORMAT.md");
@@ -28,7 +31,8 @@ fn hex(bytes: &[u8]) -> String {
     text
 }
 
-/// The node of the page's example: started for the third time, and acquainted with node 1.
+/// The node of the page's example: started for the third time, acquainted with node 1, and with
+/// damage in one log.
 fn example() -> Directory {
     let name = format!("certus-format-{}", std::process::id());
     let directory = Directory(std::env::temp_dir().join(name));
@@ -50,6 +54,9 @@ fn example() -> Directory {
     let known = KnownIncarnations::load(&data.peers()).unwrap();
     let of_the_peer = 0xffee_ddcc_bbaa_9988_7766_5544_3322_1100;
     assert_eq!(known.remember(1, of_the_peer).unwrap(), of_the_peer);
+    let since = BootEpoch(3);
+    let found = Abstention { since, segment: SegmentId(7), offset: 0x2000 };
+    write_abstention(&data.core(1), &found).unwrap();
     directory
 }
 
@@ -74,7 +81,9 @@ fn files(directory: &Path) -> Vec<String> {
 #[test]
 fn the_facts_on_the_format_page_are_what_is_written() {
     let directory = example();
-    for (name, length) in [("identity", 48), ("boot", 40), ("peers/node-1", 36)] {
+    for (name, length) in
+        [("identity", 48), ("boot", 40), ("peers/node-1", 36), ("core-1/abstains", 40)]
+    {
         let bytes = std::fs::read(directory.0.join(name)).unwrap();
         assert_eq!(bytes.len(), length, "{name}");
         let shown = format!("`{name}`:\n\n{}", hex(&bytes));
@@ -88,6 +97,8 @@ fn the_facts_on_the_format_page_are_what_is_written() {
         "LOCK",
         "boot",
         "boot.copy",
+        "core-1/abstains",
+        "core-1/abstains.copy",
         "identity",
         "identity.copy",
         "peers/node-1",

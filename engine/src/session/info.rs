@@ -102,6 +102,7 @@ fn memory(facts: &NodeFacts, lines: &mut Lines) {
 fn persistence(facts: &NodeFacts, lines: &mut Lines) {
     lines.put("loading", u8::from(facts.loading));
     lines.put("certus_log_bytes", facts.log_bytes);
+    lines.put("certus_abstaining_cores", facts.abstaining_cores);
 }
 
 fn stats(facts: &NodeFacts, lines: &mut Lines) {

@@ -33,6 +33,8 @@ pub struct NodeFacts {
     pub resident_bytes: u64,
     /// Size of the log on disk, in bytes.
     pub log_bytes: u64,
+    /// Cores that abstain, because their log was found damaged.
+    pub abstaining_cores: u64,
     /// Whether the node is still replaying its log.
     pub loading: bool,
     /// For each node of the cluster its index and whether it answers, this node included.

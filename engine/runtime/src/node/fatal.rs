@@ -21,9 +21,7 @@ pub enum ExitStatus {
     Preflight = 3,
     /// The data directory is locked, foreign, of another shape or unreadable. Nothing was changed.
     DataDirectory = 4,
-    /// The log is damaged in the middle: acknowledged promises may be lost, so the node must not
-    /// vote with it. Nothing was changed.
-    DamagedLog = 5,
+    // 5 was a damaged log, which no longer keeps a node from starting.
     /// A read, write or sync failed while running. The disk needs a look before a restart.
     Io = 6,
     /// A bug: an assertion failed or a thread panicked.
@@ -115,7 +113,6 @@ mod tests {
             ExitStatus::Configuration,
             ExitStatus::Preflight,
             ExitStatus::DataDirectory,
-            ExitStatus::DamagedLog,
             ExitStatus::Io,
             ExitStatus::Bug,
             ExitStatus::Interrupted,

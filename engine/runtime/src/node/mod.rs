@@ -14,6 +14,7 @@
 
 pub mod admin;
 pub mod checkpoint_files;
+pub mod checkpoint_recovery;
 pub mod config;
 pub mod config_error;
 pub mod data_directory;

@@ -2,8 +2,9 @@
 //!
 //! What the bytes mean is decided by `plog`'s scanner; this file brings them, a megabyte at a time
 //! past the page cache, and turns the scanner's verdict into what an operator needs: nothing for a
-//! clean end, a line for a torn tail (the last write before a crash, acknowledged to nobody), and a
-//! refusal for damage in the middle, where acknowledged promises may be gone.
+//! clean end, a line for a torn tail (the last write before a crash, acknowledged to nobody), and
+//! a line for each damaged place in the middle, where acknowledged promises may be gone: the core
+//! then abstains. Only what is not this log's at all, or a newer version's, refuses the start.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -16,9 +17,8 @@ use std::time::{Duration, Instant};
 use plog::block::{AlignedBuffer, BLOCK_SIZE};
 use plog::checkpoint::pointer::Pointer;
 use plog::identity::LogIdentity;
-use plog::recovery::{DamageReason, Recovered, RecoveredTail, ScanError, ScannedRecord, Scanner};
+use plog::recovery::{Damage, Recovered, RecoveredTail, ScanError, ScannedRecord, Scanner};
 use plog::segment::SegmentId;
-use plog::vocabulary::Lsn;
 
 use crate::node::checkpoint_files::CheckpointError;
 use crate::node::fatal::{ExitStatus, Fatal};
@@ -53,24 +53,6 @@ pub enum RecoveryError {
         /// What the scanner says.
         error: ScanError,
     },
-    /// Acknowledged records may be missing.
-    #[error(
-        "log file {} is damaged at byte {offset}: {reason}{next}; promises this node has made may \
-         be lost, so it must not vote with this log; check the disk, and put the file back if the \
-         whole one was moved away; else leave the node down: the others serve on, and this version \
-         cannot rebuild it",
-        file.display()
-    )]
-    Damaged {
-        /// The file where the damage begins.
-        file: PathBuf,
-        /// Where it begins.
-        offset: u64,
-        /// What is wrong there.
-        reason: DamageReason,
-        /// Where good frames go on, as text; may be empty.
-        next: String,
-    },
     /// The checkpoint that counts cannot be used.
     #[error("{0}")]
     Checkpoint(#[from] CheckpointError),
@@ -86,8 +68,6 @@ impl RecoveryError {
         match self {
             Self::Io { .. } => ExitStatus::Io,
             Self::NotReadable { .. } => ExitStatus::DataDirectory,
-            Self::Damaged { .. } => ExitStatus::DamagedLog,
-            Self::Checkpoint(error) if error.is_damage() => ExitStatus::DamagedLog,
             Self::Checkpoint(CheckpointError::Io { .. }) => ExitStatus::Io,
             Self::Checkpoint(_) => ExitStatus::DataDirectory,
             Self::Stopped => ExitStatus::Ok,
@@ -108,6 +88,8 @@ pub struct RecoveredLog {
     pub segments: BTreeMap<SegmentId, OwnedFd>,
     /// Where the log goes on; `None` for a new one.
     pub tail: Option<RecoveredTail>,
+    /// What the files hold.
+    pub recovered: Recovered,
     /// How many records were handed out.
     pub records: u64,
     /// How many bytes were read.
@@ -115,11 +97,12 @@ pub struct RecoveredLog {
 }
 
 /// Reads the segments of `found` in order, from the floor of the checkpoint `pointer` on, and hands
-/// every record to `visit`. Changes nothing on disk. Asks `is_stopping` between reads.
+/// every record before the first damage to `visit`. Changes nothing on disk. Asks `is_stopping`
+/// between reads.
 ///
 /// # Errors
 ///
-/// When a file cannot be read, is not this log's, or is damaged before the log's end.
+/// When a file cannot be read or is not this log's.
 pub fn read_log(
     directory: &Path,
     identity: LogIdentity,
@@ -130,24 +113,15 @@ pub fn read_log(
 ) -> Result<RecoveredLog, RecoveryError> {
     // Nothing is ever freed without a checkpoint.
     let floor = pointer.map_or(SegmentId::FIRST, |pointer| pointer.floor);
-    let lost = |offset, reason, next: &str| RecoveryError::Damaged {
-        file: directory.join(plog::segment::SegmentFileName::Segment(floor).to_string()),
-        offset,
-        reason,
-        next: next.to_owned(),
-    };
-    if pointer.is_some() && found.segments.is_empty() {
-        return Err(lost(0, DamageReason::MissingSegments { count: 1 }, ""));
-    }
-    let mut scanner = match found.segments.len() {
-        0 => Scanner::new(identity),
-        _ => Scanner::from_floor(identity, floor),
+    let mut scanner = match found.segments.range(floor..).next() {
+        None => Scanner::new(identity),
+        Some(_) => Scanner::from_floor(identity, floor),
     };
     let mut buffer = AlignedBuffer::zeroed(CHUNK_SIZE);
     let mut segments = BTreeMap::new();
     let (mut records, mut bytes) = (0_u64, 0_u64);
     let mut progress = Progress::begin(found.segments.len());
-    for (segment, path) in &found.segments {
+    for (segment, path) in found.segments.range(floor..) {
         let failed = |error| RecoveryError::Io { file: path.clone(), error };
         let file = File::from(open_direct(path).map_err(failed)?);
         let size = file.metadata().map_err(failed)?.len();
@@ -162,9 +136,11 @@ pub fn read_log(
             let length = rest.min(CHUNK_SIZE);
             let chunk = &mut buffer[..length];
             file.read_exact_at(chunk, offset).map_err(failed)?;
-            let mut count = |record| {
+            let mut count = |record: ScannedRecord| {
                 records += 1;
-                visit(record);
+                if !record.after_damage {
+                    visit(record);
+                }
             };
             scanner
                 .feed(chunk, &mut count)
@@ -176,46 +152,41 @@ pub fn read_log(
         }
         segments.insert(*segment, OwnedFd::from(file));
     }
-    let tail = judge(directory, scanner.finish())?;
-    let last = tail.map_or(Lsn::ZERO, |tail| tail.last_lsn);
-    if let Some(pointer) = pointer
-        && last < pointer.settled
-    {
-        let next = format!(
-            "; the log ends at record {}, and reached {} when checkpoint {} was adopted",
-            last.0, pointer.settled.0, pointer.checkpoint
-        );
-        let offset = tail.map_or(0, |tail| tail.offset);
-        return Err(lost(offset, DamageReason::NoFrames, &next));
-    }
-    Ok(RecoveredLog { segments, tail, records, bytes })
+    let recovered = scanner.finish();
+    tell(directory, &recovered);
+    Ok(RecoveredLog { segments, tail: recovered.tail(), recovered, records, bytes })
 }
 
-/// What the node makes of the scanner's verdict.
-fn judge(directory: &Path, recovered: Recovered) -> Result<Option<RecoveredTail>, RecoveryError> {
+/// Says what is not as it should be.
+fn tell(directory: &Path, recovered: &Recovered) {
     let file_of = |segment: SegmentId| {
         directory.join(plog::segment::SegmentFileName::Segment(segment).to_string())
     };
     match recovered {
-        Recovered::Empty => Ok(None),
-        Recovered::Clean(tail) => Ok(Some(tail)),
-        Recovered::TornTail { tail, segment, offset, bytes } => {
-            log_line::warn(
-                "the last write before the stop was cut off and acknowledged to nobody; the log \
-                 goes on before it",
-                &[("file", &file_of(segment).display()), ("offset", &offset), ("bytes", &bytes)],
-            );
-            Ok(Some(tail))
-        }
+        Recovered::Empty | Recovered::Clean(_) => {}
+        Recovered::TornTail { segment, offset, bytes, .. } => log_line::warn(
+            "the last write before the stop was cut off and acknowledged to nobody; the log goes \
+             on before it",
+            &[("file", &file_of(*segment).display()), ("offset", offset), ("bytes", bytes)],
+        ),
         Recovered::Damaged { segment, offset, reason, next_valid, further, .. } => {
-            let mut next = next_valid.map_or_else(String::new, |(segment, offset)| {
-                let file = file_of(segment);
-                format!("; good frames go on in {} at byte {offset}", file.display())
-            });
-            if !further.is_empty() {
-                next.push_str(&format!("; {} more places are damaged", further.len()));
+            let (segment, offset, reason, next_valid) = (*segment, *offset, *reason, *next_valid);
+            let first = Damage { segment, offset, reason, next_valid };
+            for damage in std::iter::once(&first).chain(further) {
+                let next = damage.next_valid.map_or_else(
+                    || "nowhere".to_owned(),
+                    |(segment, offset)| format!("{} byte {offset}", file_of(segment).display()),
+                );
+                log_line::error(
+                    "the log is damaged: promises made here may be lost, so this core abstains",
+                    &[
+                        ("file", &file_of(damage.segment).display()),
+                        ("offset", &damage.offset),
+                        ("reason", &damage.reason),
+                        ("good_frames_go_on_in", &next),
+                    ],
+                );
             }
-            Err(RecoveryError::Damaged { file: file_of(segment), offset, reason, next })
         }
     }
 }
@@ -260,7 +231,7 @@ mod tests {
     use plog::log::{Log, Urgency};
     use plog::log_config::LogConfig;
     use plog::log_record::LogRecord;
-    use plog::recovery::ScannedRecord;
+    use plog::recovery::{Recovered, ScannedRecord};
     use plog::segment::{SegmentFileName, SegmentId, SpareId};
     use plog::vocabulary::{AcceptorId, BootEpoch, EntityId, Entry, ValueId};
 
@@ -386,19 +357,19 @@ mod tests {
     }
 
     #[test]
-    fn damage_in_the_middle_is_refused_with_file_offset_and_remedy() {
+    fn damage_in_the_middle_is_found_and_nothing_after_it_is_handed_out() {
         let directory = TestDirectory::new();
         append(directory.path(), 1..4);
         let (_, _, records) = read(directory.path()).unwrap();
         let offset = u64::from(records[1].location.offset) + 100;
         change(directory.path(), 1, |file| file.write_all_at(b"noise", offset));
-        let error = read(directory.path()).unwrap_err();
-        assert_eq!(error.status(), ExitStatus::DamagedLog);
-        let message = error.to_string();
-        for word in ["0000000000000001.plog", "at byte ", "good frames go on", "must not vote"] {
-            assert!(message.contains(word), "{message}");
-        }
-        assert!(!message.contains('\n'));
+        let (_, log, records) = read(directory.path()).unwrap();
+        let Recovered::Damaged { segment, offset: found, next_valid, .. } = log.recovered else {
+            panic!("{:?}", log.recovered);
+        };
+        assert!(segment == SegmentId(1) && found < offset && next_valid.is_some());
+        let before: Vec<_> = records.into_iter().map(|scanned| scanned.record).collect();
+        assert_eq!(before, [record(1)]);
     }
 
     #[test]
@@ -407,9 +378,10 @@ mod tests {
         append(directory.path(), 1..30);
         let name = SegmentFileName::Segment(SegmentId(2)).to_string();
         std::fs::remove_file(directory.path().join(name)).unwrap();
-        let error = read(directory.path()).unwrap_err();
-        assert_eq!(error.status(), ExitStatus::DamagedLog);
-        assert!(error.to_string().contains("0000000000000002.plog"), "{error}");
+        let (_, log, _) = read(directory.path()).unwrap();
+        let is_there =
+            matches!(log.recovered, Recovered::Damaged { segment: SegmentId(2), offset: 0, .. });
+        assert!(is_there, "{:?}", log.recovered);
     }
 
     #[test]

@@ -3,14 +3,14 @@
 //! The main thread prepares everything that may be refused, starts one thread per core, and then
 //! only listens to what the cores report. Each core reads its log on its own thread, at the same
 //! time as the others. When all have read theirs, and not before, the boot epoch is made durable
-//! and the cores may speak: a node that is refused because one log is damaged has changed nothing.
+//! and the cores may speak: a node that is refused because one log is foreign has changed nothing.
+//! A core whose log is damaged abstains, and makes that durable before it speaks.
 //!
 //! ```text
 //! main    prepare ─┬─ wait: all recovered ─ boot epoch durable ─ go ─ wait: all ready ─ "ready" ─ wait: ends
 //! core j           └─ read log ──▶ recovered ┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄▶ Core::new ──▶ ready, turn, turn, …
 //! ```
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::UnixDatagram;
@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::time::{Duration, Instant};
 
+use engine::abstention::Abstention;
 use engine::session::{NodeAddress, NodeInfo};
 use engine::shard::StringShard;
 use plog::identity::LogIdentity;
@@ -32,11 +33,11 @@ use crate::core_setup::{CoreSetup, NodeIdentity, PeerAddress};
 use crate::executor::{self, CoreThread, GiveWay};
 use crate::mesh::{MeshEnd, mesh};
 use crate::node::admin::{self, Admin, CoreStatus, Readiness};
-use crate::node::checkpoint_files::{read_pointer, read_tables};
+use crate::node::checkpoint_recovery::RecoveredCheckpoint;
 use crate::node::config::{CORES_MAX, Config, host_and_port};
 use crate::node::data_directory::{
     DataDirectory, DataDirectoryError, DirectoryIdentity, ExpectedIdentity, LockedDirectory,
-    random_incarnation,
+    load_abstention, random_incarnation, write_abstention,
 };
 use crate::node::fatal::{ExitStatus, Fatal, exit_on_panic};
 use crate::node::file_worker::{FileWorker, FileWorkerChannel};
@@ -559,25 +560,22 @@ fn recover_core(
         core,
         core_count,
     };
+    let known = load_abstention(&parts.directory)?;
     let shard_config = config.shard_config(core, core_count, BootEpoch(epoch));
     let mut shard = StringShard::new(shard_config, log_config(config, core_count, log_identity));
-    let pointer = read_pointer(&parts.directory, true).map_err(RecoveryError::from)?;
-    let superseded = parts.found.remove_superseded(pointer);
-    superseded.map_err(|error| RecoveryError::Io { file: parts.directory.clone(), error })?;
-    let mut checkpointed = 0_u64;
-    let checkpoint_parts = match pointer {
-        None => BTreeMap::new(),
-        Some(pointer) => read_tables(&parts.directory, &log_identity, pointer, |row| {
-            checkpointed += 1;
-            shard.recover_checkpointed(&row);
-        })
-        .map_err(RecoveryError::from)?,
-    };
+    let checkpoint = RecoveredCheckpoint::read(
+        &parts.directory,
+        &log_identity,
+        &mut parts.found,
+        known.is_some(),
+        BootEpoch(epoch),
+        &mut shard,
+    )?;
     let log = read_log(
         &parts.directory,
         log_identity,
         &parts.found,
-        pointer,
+        checkpoint.pointer,
         || parts.shared.is_stopping(),
         |scanned| shard.recover_record(scanned.lsn, scanned.location, &scanned.record),
     );
@@ -585,7 +583,12 @@ fn recover_core(
         Err(RecoveryError::Stopped) => return Ok(None),
         log => log?,
     };
-    shard.finish_recovery(log.tail, pointer);
+    let abstention = Abstention::judge(&log.recovered, known, BootEpoch(epoch))
+        .or_else(|| checkpoint.judge(&log));
+    match abstention {
+        Some(abstention) => shard.finish_recovery_abstaining(log.tail, abstention),
+        None => shard.finish_recovery(log.tail, checkpoint.pointer),
+    }
     log_line::info(
         "log read",
         &[
@@ -593,7 +596,7 @@ fn recover_core(
             ("spares", &parts.found.spares.len()),
             ("records", &log.records),
             ("bytes", &log.bytes),
-            ("checkpointed_entities", &checkpointed),
+            ("checkpointed_entities", &checkpoint.rows),
             ("keys", &shard.key_count()),
             ("milliseconds", &started.elapsed().as_millis()),
         ],
@@ -601,23 +604,24 @@ fn recover_core(
     for spare in &parts.found.spares {
         shard.handle_spare(*spare);
     }
-    if log.tail.is_none() && parts.found.spares.is_empty() {
-        let spare = shard.name_spare();
-        make_spare(&parts.directory, spare, config.log.segment_size_bytes, None).map_err(
-            |error| {
-                let status = match error {
-                    SpareError::NoSpace { .. } => ExitStatus::Preflight,
-                    SpareError::Io { .. } => ExitStatus::Io,
-                };
-                Fatal::new(status, format!("the first log segment cannot be made: {error}"))
-            },
-        )?;
-        shard.handle_spare(spare);
+    let needs_first = log.tail.is_none() && parts.found.spares.is_empty();
+    if needs_first && abstention.is_none() {
+        make_first_spare(&parts.directory, &mut shard, config)?;
     }
     reporter.send(Report::Recovered);
     // Without an answer the node stops before it ever spoke.
     let Ok(durable_epoch) = parts.go.recv() else { return Ok(None) };
     assert_eq!(durable_epoch, epoch, "the shard was made for the epoch that is durable now");
+    if let Some(abstention) = abstention {
+        if known.is_none() {
+            write_abstention(&parts.directory, &abstention)?;
+        }
+        log_line::error(
+            "this core abstains: it votes for nothing and hands its clients' commands to the other \
+             nodes; keep these alive and move the data to a new cluster while a majority is whole",
+            &[("reason", &abstention)],
+        );
+    }
     let node = NodeIdentity {
         cluster_id: identity.cluster_id,
         node_id: identity.node_id,
@@ -631,7 +635,7 @@ fn recover_core(
         core_count,
         shard,
         shard_config,
-        log_files: LogFiles::new(parts.directory, log.segments, checkpoint_parts, parts.spares),
+        log_files: LogFiles::new(parts.directory, log.segments, checkpoint.parts, parts.spares),
         file_worker: parts.file_worker,
         identity: node,
         peers: parts.peers,
@@ -644,6 +648,24 @@ fn recover_core(
         shared: parts.shared,
     };
     Ok(Some((setup, node)))
+}
+
+/// A new log's first segment; without it a core could not log anything.
+fn make_first_spare(
+    directory: &Path,
+    shard: &mut StringShard,
+    config: &Config,
+) -> Result<(), Fatal> {
+    let spare = shard.name_spare();
+    make_spare(directory, spare, config.log.segment_size_bytes, None).map_err(|error| {
+        let status = match error {
+            SpareError::NoSpace { .. } => ExitStatus::Preflight,
+            SpareError::Io { .. } => ExitStatus::Io,
+        };
+        Fatal::new(status, format!("the first log segment cannot be made: {error}"))
+    })?;
+    shard.handle_spare(spare);
+    Ok(())
 }
 
 fn log_config(config: &Config, core_count: u16, identity: LogIdentity) -> LogConfig {

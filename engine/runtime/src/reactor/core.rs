@@ -481,6 +481,7 @@ impl Core {
             index_bytes: shared.sum(|core| &core.index_bytes),
             resident_bytes: resident_bytes(),
             log_bytes: shared.sum(|core| &core.log_bytes),
+            abstaining_cores: shared.sum(|core| &core.abstaining),
             loading: false,
             live: (0..self.replicas)
                 .map(|node_id| (node_id, node_id == self.node_id || shared.is_live(node_id)))
@@ -511,6 +512,7 @@ impl Core {
         published.entities_in_memory.store(status.entities_in_memory, Ordering::Relaxed);
         published.state_bytes.store(status.state_bytes, Ordering::Relaxed);
         published.index_bytes.store(status.index_bytes, Ordering::Relaxed);
+        published.abstaining.store(status.abstaining_cores, Ordering::Relaxed);
         published.log_bytes.store(self.log_file_bytes(), Ordering::Relaxed);
         let requests = self.metrics.counters.requests;
         published.commands_per_s.store(requests - self.requests_published, Ordering::Relaxed);
@@ -613,6 +615,7 @@ impl Core {
             "core": self.core,
             "connections": self.clients.len(),
             "shard": shard_json(&self.shard.status()),
+            "abstains": self.shard.abstention().map(|abstention| abstention.to_string()),
             "log": {
                 "frames": log.frames,
                 "records": log.records,

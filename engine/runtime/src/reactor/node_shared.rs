@@ -34,6 +34,8 @@ pub struct CoreCounters {
     pub state_bytes: AtomicU64,
     /// Bytes of the log's index.
     pub index_bytes: AtomicU64,
+    /// 1 when this core abstains, for damage in its log.
+    pub abstaining: AtomicU64,
     /// Bytes of the log's files.
     pub log_bytes: AtomicU64,
     /// Client connections open.

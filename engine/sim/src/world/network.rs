@@ -131,9 +131,10 @@ impl World {
     /// Ends a connection; whoever receives on it notices, and the sender dials again.
     pub fn break_link(&mut self, from: CoreId, to: CoreId) {
         let link = self.links.get_mut(&(from, to)).expect("a link between two nodes");
-        if !link.end() {
-            return;
+        if !link.is_up {
+            return; // it is dialled already, and that must stay valid
         }
+        link.end();
         let generation = link.generation;
         self.coverage.broken_links += 1;
         self.trace.note(self.now, What::LinkDown { from: from.node, to: to.node });

@@ -13,6 +13,7 @@
 //! DIR/boot[.copy]       boot epoch; made durable at each start before anything speaks
 //! DIR/peers/node-N[.copy]   incarnation of peer N, as first met
 //! DIR/core-N/           log of core N: segments and spares
+//! DIR/core-N/abstains[.copy]   that this log was found damaged, where, and when
 //! ```
 //!
 //! At the first start `boot` is written before `identity`: an identity without a boot epoch is
@@ -26,12 +27,14 @@ use crate::node::data_directory::contents::{PEERS, core_directory};
 use crate::node::data_directory::error::Result;
 use crate::node::data_directory::facts::write_fact;
 
+pub use crate::node::data_directory::abstains::{load_abstention, write_abstention};
 pub use crate::node::data_directory::error::DataDirectoryError;
 pub use crate::node::data_directory::identity::{
     DirectoryIdentity, ExpectedIdentity, random_incarnation,
 };
 pub use crate::node::data_directory::locked_directory::LockedDirectory;
 
+mod abstains;
 mod boot_epoch;
 mod contents;
 mod error;
