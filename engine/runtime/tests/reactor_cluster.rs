@@ -178,6 +178,7 @@ fn start_node(
                 core_count,
                 shard,
                 shard_config,
+                slow_operation_us: 0,
                 log_files: LogFiles::new(files.directory, BTreeMap::new(), channel),
                 identity: NodeIdentity {
                     cluster_id: CLUSTER,

@@ -602,6 +602,7 @@ fn recover_core(
         core_count,
         shard,
         shard_config,
+        slow_operation_us: u64::from(config.log.slow_operation_ms) * 1000,
         log_files: LogFiles::new(parts.directory, log.segments, parts.spares),
         identity: node,
         peers: parts.peers,

@@ -19,12 +19,15 @@ pub struct Metrics {
     pub read_us: Histogram<u64>,
     /// From sending a request to another core to that core taking it, in µs.
     pub mesh_us: Histogram<u64>,
-    /// From the first record of a group commit being appended to the group being durable, in µs.
+    /// From somebody waiting for a write of the log to all of it being durable, in µs: the time in
+    /// line and the write itself. Records that nobody waits for begin when they must be written.
     pub commit_us: Histogram<u64>,
     /// From submitting a write to the log to its completion, in µs.
     pub log_write_us: Histogram<u64>,
     /// From submitting a read of the log to its completion, in µs.
     pub log_read_us: Histogram<u64>,
+    /// From the first read of a cold entity being asked for to its being served, in µs.
+    pub load_us: Histogram<u64>,
     /// What a turn takes without waiting, in µs.
     pub turn_us: Histogram<u64>,
     /// Completions that a turn processes.
@@ -86,6 +89,14 @@ pub struct Counters {
     pub log_reads_failed: u64,
     /// Spare segments that could not be made for lack of space.
     pub spares_failed: u64,
+    /// Commits of the log that took longer than `log.slow_operation_ms`.
+    pub slow_commits: u64,
+    /// Writes to the log that did.
+    pub slow_writes: u64,
+    /// Reads of the log that did.
+    pub slow_reads: u64,
+    /// Loads of entities that did.
+    pub slow_loads: u64,
 }
 
 fn times() -> Histogram<u64> {
@@ -108,6 +119,7 @@ impl Default for Metrics {
             commit_us: times(),
             log_write_us: times(),
             log_read_us: times(),
+            load_us: times(),
             turn_us: times(),
             turn_completions: sizes(),
             log_write_bytes: sizes(),
@@ -129,6 +141,7 @@ impl Metrics {
             ("commit_us", &self.commit_us),
             ("log_write_us", &self.log_write_us),
             ("log_read_us", &self.log_read_us),
+            ("load_us", &self.load_us),
             ("turn_us", &self.turn_us),
             ("turn_completions", &self.turn_completions),
             ("log_write_bytes", &self.log_write_bytes),
@@ -162,6 +175,10 @@ impl Metrics {
             ("peer_misrouted", counters.peer_misrouted),
             ("log_reads_failed", counters.log_reads_failed),
             ("spares_failed", counters.spares_failed),
+            ("slow_commits", counters.slow_commits),
+            ("slow_writes", counters.slow_writes),
+            ("slow_reads", counters.slow_reads),
+            ("slow_loads", counters.slow_loads),
         ]);
         json!({ "stages": stages, "counters": counters })
     }

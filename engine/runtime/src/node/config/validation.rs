@@ -38,6 +38,7 @@ impl Config {
             ("log.pending_max_bytes", log.pending_max_bytes.into(), mib, 1024 * mib),
             ("log.frame_size_max_bytes", log.frame_size_max_bytes.into(), 65_536, 16 * mib),
             ("log.lazy_flush_ms", log.lazy_flush_ms.into(), 1, 10_000),
+            ("log.slow_operation_ms", log.slow_operation_ms.into(), 0, 60_000),
             ("log.prepare_rate_bytes_per_s", log.prepare_rate_bytes_per_s, mib, 1 << 40),
             ("consensus.request_timeout_ms", consensus.request_timeout_ms.into(), 10, 600_000),
             ("consensus.duel_lease_ms", consensus.duel_lease_ms.into(), 0, 10_000),
