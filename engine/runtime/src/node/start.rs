@@ -213,7 +213,9 @@ impl Prepared {
         let known_incarnations =
             KnownIncarnations::load(&data.peers()).map_err(|error| match error {
                 IncarnationError::Io { .. } => Fatal::new(ExitStatus::Io, error),
-                IncarnationError::Damaged { .. } | IncarnationError::NoSuchNode { .. } => {
+                IncarnationError::Damaged { .. }
+                | IncarnationError::Newer { .. }
+                | IncarnationError::NoSuchNode { .. } => {
                     Fatal::new(ExitStatus::DataDirectory, error)
                 }
             })?;
