@@ -128,16 +128,22 @@ pub struct Status {
 /// `certus plog`.
 #[derive(Clone, Debug, Subcommand)]
 pub enum PlogCommand {
-    /// Checks every frame and record, and reports on each segment.
+    /// Checks every file, and every frame and record of the logs, and reports on each.
     Verify(PlogVerify),
     /// Prints one line for each record.
     Dump(PlogDump),
+    /// Prints everything the logs say of one entity, entry by entry.
+    History(PlogHistory),
+    /// Prints what the logs are made of, and which entities take most of them.
+    Stats(PlogStats),
 }
 
-/// Checks every frame and record of a node's logs.
+/// Checks every file of a node: identity, boot epoch and what is known of peers in both copies,
+/// every frame and record of the logs, spares, and names that do not belong there. Says of each
+/// what is wrong, where, and what it means. Changes nothing; the node may run meanwhile.
 ///
-/// Exit status: 0 clean, 1 when only the last write was cut off (nothing acknowledged is missing),
-/// 2 when a log is damaged or the directory cannot be used.
+/// Exit status: 0 clean, also when the last write was cut off or is under way (nothing acknowledged
+/// is missing), 1 when something is damaged, 2 when the directory cannot be used.
 #[derive(Clone, Debug, Args)]
 pub struct PlogVerify {
     /// Data directory of a node, or the directory of one of its cores.
@@ -157,6 +163,45 @@ pub struct PlogDump {
     /// Print at most this many records of each core.
     #[arg(long, value_name = "COUNT")]
     pub limit: Option<u64>,
+}
+
+/// Prints everything a node's logs say of one entity.
+///
+/// Exit status: 0 found, 1 when a log is damaged, 2 when there is no record of it or the directory
+/// cannot be used.
+#[derive(Clone, Debug, Args)]
+pub struct PlogHistory {
+    /// Data directory of a node, or the directory of one of its cores.
+    pub directory: PathBuf,
+    /// The entity, as `CERTUS ENTITY key` names it.
+    #[arg(value_name = "ENTITY", value_parser = entity, required_unless_present = "key")]
+    entity: Option<EntityId>,
+    /// Instead: the entity of this key.
+    #[arg(long, value_name = "KEY", conflicts_with = "entity")]
+    key: Option<String>,
+}
+
+impl PlogHistory {
+    /// Which entity is meant.
+    pub fn entity(&self) -> EntityId {
+        match (self.entity, &self.key) {
+            (Some(entity), _) => entity,
+            (None, Some(key)) => net::resp::slot::entity_of(key.as_bytes()),
+            (None, None) => unreachable!("one of them is required"),
+        }
+    }
+}
+
+/// Prints what a node's logs are made of.
+///
+/// Exit status: as of `certus plog verify`.
+#[derive(Clone, Debug, Args)]
+pub struct PlogStats {
+    /// Data directory of a node, or the directory of one of its cores.
+    pub directory: PathBuf,
+    /// Name this many of the entities that take most.
+    #[arg(long, default_value = "10", value_name = "COUNT")]
+    pub top: usize,
 }
 
 fn node_count(text: &str) -> Result<u8, String> {

@@ -6,12 +6,12 @@ use std::process::ExitCode;
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 #[repr(u8)]
 pub enum ExitStatus {
-    /// Done; the cluster is healthy; the log is clean.
+    /// Done; the cluster is healthy; the files are clean.
     Ok = 0,
-    /// Not as it should be: a node did not start or stop, the cluster is degraded, the log's last
-    /// write was cut off.
+    /// Not as it should be: a node did not start or stop, the cluster is degraded, a file is
+    /// damaged.
     Degraded = 1,
-    /// Nothing could be done or learned: wrong usage, nobody reached, a damaged log.
+    /// Nothing could be done or learned: wrong usage, nobody reached, no directory of a node.
     Failed = 2,
 }
 

@@ -1,14 +1,15 @@
 //! `certus`: the operator's command line.
 //!
 //! `certus dev` runs a whole cluster on this machine ([`dev`]), `certus status` asks a cluster how
-//! it is ([`status`]), and `certus plog` reads the log of a node that does not run ([`log_files`]).
-//! Everything it knows of a running node it learns as any client does, over RESP ([`resp_client`]).
+//! it is ([`status`]), and `certus plog` reads the files of a node, running or not
+//! ([`node_files`]). Everything else it knows of a running node it learns as any client does, over
+//! RESP ([`resp_client`]).
 
 mod arguments;
 mod console;
 mod dev;
 mod exit_status;
-mod log_files;
+mod node_files;
 mod resp_client;
 #[cfg(test)]
 mod resp_client_test;
@@ -30,8 +31,10 @@ fn main() -> ExitCode {
             None => dev::run(&dev.start, &mut console),
         },
         Command::Status(status) => status::run(status, &mut console),
-        Command::Plog(PlogCommand::Verify(verify)) => log_files::verify(verify, &mut console),
-        Command::Plog(PlogCommand::Dump(dump)) => log_files::dump(dump, &mut console),
+        Command::Plog(PlogCommand::Verify(verify)) => node_files::verify(verify, &mut console),
+        Command::Plog(PlogCommand::Dump(dump)) => node_files::dump(dump, &mut console),
+        Command::Plog(PlogCommand::History(history)) => node_files::history(history, &mut console),
+        Command::Plog(PlogCommand::Stats(stats)) => node_files::stats(stats, &mut console),
     };
     status.into()
 }

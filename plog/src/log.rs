@@ -21,7 +21,7 @@ use crate::planted;
 use crate::recovery::RecoveredTail;
 use crate::segment::{SegmentHeader, SegmentId, SpareId};
 use crate::summary::RecordSummary;
-use crate::vocabulary::Lsn;
+use crate::vocabulary::{EntityId, Entry, Lsn};
 
 /// LSNs left out after a recovery, so that one torn away with the tail is not given to another
 /// record. More than any frame can hold.
@@ -56,6 +56,10 @@ pub struct SegmentWrite {
     /// sync the directory, then write. The other way round a crash could leave a spare that holds a
     /// good frame for a number which is used again later.
     pub opens: Option<SpareId>,
+    /// Records in it, at least 1.
+    pub records: u32,
+    /// What the first of them is of: names the write where an operator hears of it.
+    pub first: (EntityId, Entry),
 }
 
 /// An old segment became a spare: rename its file, sync the directory, and report it with
@@ -279,6 +283,14 @@ impl Log {
         self.pending_bytes
     }
 
+    /// Pending frames that go out as soon as the disk is free: those that are full or hold an
+    /// urgent record. They are the first ones; at most one more follows, which can wait.
+    #[must_use]
+    pub fn frames_waiting(&self) -> usize {
+        let last_can_wait = self.pending.back().is_some_and(|frame| frame.first_lsn > self.urgent);
+        self.pending.len() - usize::from(last_can_wait)
+    }
+
     /// Whether so much is pending that the owner should wait. Appending still works.
     #[must_use]
     pub fn is_full(&self) -> bool {
@@ -316,6 +328,8 @@ impl Log {
         let frame_length = padded(frame.end - FRAME_BEGIN);
         let (head, opens) = self.place(frame_length)?;
         let mut frame = self.pending.pop_front().expect("looked at above");
+        let first = frame.records.first().expect("a frame is made for its first record").summary;
+        let first = (first.entity(), first.entry());
         let payload = frame.end - FRAME_BEGIN - FRAME_HEADER_SIZE;
         let whole = FRAME_BEGIN + frame_length;
         frame.buffer.reserve(whole);
@@ -364,7 +378,14 @@ impl Log {
             records: frame.records,
         });
         let offset = u64::from(head.offset);
-        Some(SegmentWrite { segment: head.segment, offset, buffer: frame.buffer, opens })
+        Some(SegmentWrite {
+            segment: head.segment,
+            offset,
+            buffer: frame.buffer,
+            opens,
+            records: header.record_count,
+            first,
+        })
     }
 
     /// Where a frame of `length` bytes goes, taking a spare if it needs a new segment.

@@ -86,4 +86,15 @@ impl RecordSummary {
             | Self::Image { entity, .. } => *entity,
         }
     }
+
+    /// The entry the record is of; of an image the last one that is part of it.
+    #[must_use]
+    pub fn entry(&self) -> Entry {
+        match self {
+            Self::Entry { entry, .. } | Self::Value { entry, .. } | Self::Chosen { entry, .. } => {
+                *entry
+            }
+            Self::Image { applied, .. } => *applied,
+        }
+    }
 }

@@ -213,6 +213,17 @@ impl Cluster {
         self.nodes[id].reap();
     }
 
+    /// Waits until a node has ended by itself; its exit status, if it was started again here.
+    pub fn wait_until_ended(&mut self, id: usize) -> Option<i32> {
+        let node = &mut self.nodes[id];
+        let process = node.process.take().expect("it was started");
+        let ended = process.wait_until(Instant::now() + PATIENCE).expect("it can be waited for");
+        assert!(ended, "node {id} does not end:\n{}", node.log_end());
+        let status = node.child.take()?.wait().expect("a child can be waited for");
+        assert!(status.code().is_some(), "node {id} was ended by a signal: {status}");
+        status.code()
+    }
+
     /// Waits until all replicas hold the same history of every one of `keys`, and returns how many
     /// entries each has.
     pub fn wait_until_equal(&self, keys: &[String]) -> Vec<u64> {

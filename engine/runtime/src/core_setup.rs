@@ -30,6 +30,9 @@ pub struct CoreSetup {
     pub shard: StringShard,
     /// What the shard was made with.
     pub shard_config: ShardConfig,
+    /// Operations of the log that take longer are named in the daemon's log, in microseconds; 0 =
+    /// none are.
+    pub slow_operation_us: u64,
     /// The open segment files, and the way to new ones.
     pub log_files: LogFiles,
     /// The way to the thread that does what blocks with the files of checkpoints.

@@ -177,6 +177,7 @@ fn start_node(
                 core_count,
                 shard,
                 shard_config,
+                slow_operation_us: 0,
                 log_files: LogFiles::new(files, BTreeMap::new(), BTreeMap::new(), channel),
                 file_worker,
                 identity: NodeIdentity {

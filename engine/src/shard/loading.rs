@@ -24,6 +24,20 @@ pub(crate) struct Loading {
     records: Vec<Option<LogRecord>>,
     missing: usize,
     parked: Vec<Parked>,
+    begun: Time,
+}
+
+/// A load that came to its end: the entity is in memory, and what waited for it was handled.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct FinishedLoad {
+    /// Which entity.
+    pub entity: EntityId,
+    /// The last entry of it that is applied.
+    pub applied: Entry,
+    /// Records that were read back for it, at least 1.
+    pub records: usize,
+    /// From the first read being asked for to now, in microseconds.
+    pub took_us: u64,
 }
 
 /// What waits for an entity.
@@ -49,7 +63,8 @@ impl<M: StateMachine> Shard<M> {
         }
         let records = locations.iter().map(|_| None).collect();
         self.context.counters.loads += 1;
-        self.loading.insert(id, Loading { plan, records, missing, parked: Vec::new() });
+        let begun = self.context.now;
+        self.loading.insert(id, Loading { plan, records, missing, parked: Vec::new(), begun });
         for (position, location) in locations.into_iter().enumerate() {
             self.log_reads.start(Purpose::Load(id, position), location);
         }
@@ -104,6 +119,7 @@ impl<M: StateMachine> Shard<M> {
             return;
         }
         let loading = self.loading.remove(&id).expect("just seen");
+        let records = loading.records.len();
         let mut assembler = loading.plan.assembler();
         for record in loading.records.into_iter().flatten() {
             if assembler.push(record).is_err() {
@@ -116,6 +132,12 @@ impl<M: StateMachine> Shard<M> {
         entity.restore(&mut self.context, &loaded);
         let counted = self.context.log.index().get(id).map_or(0, |known| u64::from(known.keys()));
         self.keys = self.keys - counted.min(self.keys) + u64::from(entity.key_count());
+        self.finished_load = Some(FinishedLoad {
+            entity: id,
+            applied: entity.applied(),
+            records,
+            took_us: self.context.now.since_us(loading.begun),
+        });
         self.entities.insert(entity);
         self.checkpoint_loaded(id);
         self.unpark(id, loading.parked);

@@ -52,6 +52,7 @@ use crate::status::ShardStatus;
 use crate::time::Time;
 
 pub use crate::shard::checkpointing::FileStep;
+pub use crate::shard::loading::FinishedLoad;
 pub use crate::shard::log_reads::{PLogRead, ReadFailed, ReadId};
 
 mod abstaining;
@@ -107,6 +108,7 @@ pub struct Shard<M: StateMachine> {
     relays: Relays,
     /// Messages and requests parked for entities being loaded.
     parked: usize,
+    finished_load: Option<FinishedLoad>,
     keys: u64,
 }
 
@@ -134,6 +136,7 @@ impl<M: StateMachine> Shard<M> {
             abstaining: Abstaining::default(),
             relays: Relays::default(),
             parked: 0,
+            finished_load: None,
             keys: 0,
         }
     }
@@ -478,6 +481,13 @@ impl<M: StateMachine> Shard<M> {
     #[must_use]
     pub fn poll_reply(&mut self) -> Option<Reply> {
         self.context.replies.pop_front()
+    }
+
+    /// The load that the last [`Shard::handle_read`] brought to its end, if it did; for figures.
+    /// Kept until the next load ends, so whoever does not ask loses it and nothing grows.
+    #[must_use]
+    pub fn poll_finished_load(&mut self) -> Option<FinishedLoad> {
+        self.finished_load.take()
     }
 
     /// The next thing an operator must hear about.

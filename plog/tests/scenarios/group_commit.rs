@@ -67,6 +67,34 @@ fn a_full_frame_goes_out_even_when_lazy() {
 }
 
 #[test]
+fn frames_wait_for_the_disk_when_they_are_full_or_hold_something_urgent() {
+    let (mut disk, mut log) = one_spare();
+    assert_eq!(log.frames_waiting(), 0);
+    log.append(&chosen(1, 1, 1, 1), Urgency::Lazy);
+    assert_eq!(log.frames_waiting(), 0, "nobody waits for it");
+    log.append(&inline(1, 2, 10), Urgency::Now);
+    assert_eq!(log.frames_waiting(), 1);
+    let write = log.poll_write().expect("urgent");
+    assert_eq!((write.records, write.first), (2, (EntityId(1), Entry(1))));
+    assert_eq!(log.frames_waiting(), 0, "what is in flight does not wait any more");
+    for number in 3..=6 {
+        log.append(&inline(1, number, BLOCK_SIZE), Urgency::Lazy);
+    }
+    assert_eq!(log.frames_waiting(), 1, "a full frame, and one with room left");
+    log.flush();
+    assert_eq!(log.frames_waiting(), 2);
+    disk.write(&write);
+    log.handle_written(write.buffer);
+    let write = log.poll_write().expect("full");
+    assert_eq!((write.records, write.first), (3, (EntityId(1), Entry(3))));
+    assert_eq!(log.frames_waiting(), 1);
+    disk.write(&write);
+    log.handle_written(write.buffer);
+    disk.run(&mut log);
+    assert_eq!((log.frames_waiting(), log.durable()), (0, Lsn(6)));
+}
+
+#[test]
 fn the_index_knows_a_record_only_once_it_is_durable() {
     let (mut disk, mut log) = one_spare();
     log.append(&inline(5, 1, 10), Urgency::Now);

@@ -12,12 +12,13 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use crate::node::log_line;
-use crate::node::two_copies::{self, Copies, FactKind};
+use crate::node::two_copies::{self, Copies, CopyError, FactKind};
 
 /// Largest replica set.
-const MEMBERS_MAX: usize = 5;
+pub(crate) const MEMBERS_MAX: usize = 5;
 
-const KIND: FactKind = FactKind { name: "node-", magic: *b"CertPeer", version: 1 };
+/// The files of what is remembered.
+pub(crate) const KIND: FactKind = FactKind { name: "node-", magic: *b"CertPeer", version: 1 };
 
 /// The remembered incarnations.
 #[derive(Debug)]
@@ -45,6 +46,14 @@ pub enum IncarnationError {
         first: String,
         /// What is wrong with the second.
         second: String,
+    },
+    /// A file was written by a later version.
+    #[error("{} {error}; start the version of Certus that wrote it", file.display())]
+    Newer {
+        /// The file, or the one whose copy it is.
+        file: PathBuf,
+        /// Which versions.
+        error: CopyError,
     },
     /// Reading or writing failed.
     #[error("remembering node {node_id} in {}: {error}", directory.display())]
@@ -136,8 +145,13 @@ impl KnownIncarnations {
         if copies.are_missing() {
             return Ok(None);
         }
-        let parse = |fact: &Vec<u8>| fact.as_slice().try_into().ok().map(u128::from_le_bytes);
-        let usable = |copy: &Result<Vec<u8>, _>| copy.as_ref().ok().and_then(parse);
+        if let Some(error) = copies.newer() {
+            let (file, error) = (self.directory.join(name), error.clone());
+            return Err(IncarnationError::Newer { file, error });
+        }
+        let usable = |copy: &Result<Vec<u8>, CopyError>| {
+            copy.as_ref().ok().and_then(|fact| decode_incarnation(fact))
+        };
         match (usable(&copies.first), usable(&copies.second)) {
             // The first file is written first: where both are whole they say the same, unless
             // somebody edited them.
@@ -146,7 +160,7 @@ impl KnownIncarnations {
             }
             (Some(known), _) | (None, Some(known)) => Ok(Some(known)),
             (None, None) => {
-                let word = |copy: &Result<Vec<u8>, two_copies::CopyError>| {
+                let word = |copy: &Result<Vec<u8>, CopyError>| {
                     copy.as_ref()
                         .map_or_else(ToString::to_string, |_| "has a wrong size".to_owned())
                 };
@@ -159,6 +173,11 @@ impl KnownIncarnations {
         let file = self.directory.join(file_name(node_id));
         IncarnationError::Damaged { file, node_id, first, second }
     }
+}
+
+/// The incarnation that `fact` holds; `None` when its length is wrong.
+pub(crate) fn decode_incarnation(fact: &[u8]) -> Option<u128> {
+    fact.try_into().ok().map(u128::from_le_bytes)
 }
 
 fn file_name(node_id: u8) -> String {

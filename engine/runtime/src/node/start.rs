@@ -26,7 +26,7 @@ use engine::shard::StringShard;
 use plog::identity::LogIdentity;
 use plog::log_config::LogConfig;
 use plog::vocabulary::BootEpoch;
-use signal_hook::consts::signal::{SIGINT, SIGTERM};
+use signal_hook::consts::signal::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
 use crate::core_setup::{CoreSetup, NodeIdentity, PeerAddress};
@@ -216,7 +216,9 @@ impl Prepared {
         let known_incarnations =
             KnownIncarnations::load(&data.peers()).map_err(|error| match error {
                 IncarnationError::Io { .. } => Fatal::new(ExitStatus::Io, error),
-                IncarnationError::Damaged { .. } | IncarnationError::NoSuchNode { .. } => {
+                IncarnationError::Damaged { .. }
+                | IncarnationError::Newer { .. }
+                | IncarnationError::NoSuchNode { .. } => {
                     Fatal::new(ExitStatus::DataDirectory, error)
                 }
             })?;
@@ -635,6 +637,7 @@ fn recover_core(
         core_count,
         shard,
         shard_config,
+        slow_operation_us: u64::from(config.log.slow_operation_ms) * 1000,
         log_files: LogFiles::new(parts.directory, log.segments, checkpoint.parts, parts.spares),
         file_worker: parts.file_worker,
         identity: node,
@@ -743,17 +746,18 @@ fn node_info(config: &Config, core: u16, core_count: u16, epoch: u32) -> Result<
 }
 
 /// From now on the first SIGTERM or SIGINT stops the node in order, and the second ends the
-/// process at once.
+/// process at once. A write beyond the largest size a file may have fails like any other, and does
+/// not end the process without a word, which is what its signal is for.
 fn stop_on_signals(shared: &Arc<NodeShared>) -> Result<(), Fatal> {
     let shared = Arc::clone(shared);
     let failed = |error: std::io::Error| {
         Fatal::new(ExitStatus::Preflight, format!("signals cannot be received: {error}"))
     };
-    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(failed)?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGXFSZ]).map_err(failed)?;
     std::thread::Builder::new()
         .name("certus-signals".to_owned())
         .spawn(move || {
-            for signal in signals.forever() {
+            for signal in signals.forever().filter(|signal| *signal != SIGXFSZ) {
                 if shared.is_stopping() {
                     log_line::warn("a second signal: ending at once", &[("signal", &signal)]);
                     std::process::exit(i32::from(ExitStatus::Interrupted.code()));

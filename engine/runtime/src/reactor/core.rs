@@ -172,7 +172,7 @@ impl Core {
         Ok(Self {
             clients,
             peers,
-            plog: PlogDriver::new(setup.log_files),
+            plog: PlogDriver::new(setup.log_files, setup.slow_operation_us),
             files: FileDriver::new(setup.file_worker),
             shard: setup.shard,
             mesh: setup.mesh,
@@ -340,6 +340,7 @@ impl Core {
         }
         self.plog.tend_spares(now, &mut self.shard, &mut self.metrics);
         if self.peers.next_tick() <= now {
+            self.plog.watch_write(now);
             let counters = &mut self.metrics.counters;
             self.peers.handle_tick(now, &mut self.ring, &mut self.shard);
             self.clients.handle_tick(now.0, &mut self.ring, counters);

@@ -19,7 +19,8 @@ pub struct Metrics {
     pub read_us: Histogram<u64>,
     /// From sending a request to another core to that core taking it, in µs.
     pub mesh_us: Histogram<u64>,
-    /// From the first record of a group commit being appended to the group being durable, in µs.
+    /// From somebody waiting for a write of the log to all of it being durable, in µs: the time in
+    /// line and the write itself. Records that nobody waits for begin when they must be written.
     pub commit_us: Histogram<u64>,
     /// From submitting a write to the log to its completion, in µs.
     pub log_write_us: Histogram<u64>,
@@ -31,6 +32,8 @@ pub struct Metrics {
     pub checkpoint_us: Histogram<u64>,
     /// What freeing a segment's file takes, in µs.
     pub free_us: Histogram<u64>,
+    /// From the first read of a cold entity being asked for to its being served, in µs.
+    pub load_us: Histogram<u64>,
     /// What a turn takes without waiting, in µs.
     pub turn_us: Histogram<u64>,
     /// Completions that a turn processes.
@@ -92,6 +95,14 @@ pub struct Counters {
     pub log_reads_failed: u64,
     /// Spare segments that could not be made for lack of space.
     pub spares_failed: u64,
+    /// Commits of the log that took longer than `log.slow_operation_ms`.
+    pub slow_commits: u64,
+    /// Writes to the log that did.
+    pub slow_writes: u64,
+    /// Reads of the log that did.
+    pub slow_reads: u64,
+    /// Loads of entities that did.
+    pub slow_loads: u64,
 }
 
 fn times() -> Histogram<u64> {
@@ -117,6 +128,7 @@ impl Default for Metrics {
             checkpoint_write_us: times(),
             checkpoint_us: times(),
             free_us: times(),
+            load_us: times(),
             turn_us: times(),
             turn_completions: sizes(),
             log_write_bytes: sizes(),
@@ -141,6 +153,7 @@ impl Metrics {
             ("checkpoint_write_us", &self.checkpoint_write_us),
             ("checkpoint_us", &self.checkpoint_us),
             ("free_us", &self.free_us),
+            ("load_us", &self.load_us),
             ("turn_us", &self.turn_us),
             ("turn_completions", &self.turn_completions),
             ("log_write_bytes", &self.log_write_bytes),
@@ -174,6 +187,10 @@ impl Metrics {
             ("peer_misrouted", counters.peer_misrouted),
             ("log_reads_failed", counters.log_reads_failed),
             ("spares_failed", counters.spares_failed),
+            ("slow_commits", counters.slow_commits),
+            ("slow_writes", counters.slow_writes),
+            ("slow_reads", counters.slow_reads),
+            ("slow_loads", counters.slow_loads),
         ]);
         json!({ "stages": stages, "counters": counters })
     }

@@ -26,5 +26,6 @@ pub mod ring;
 pub mod router;
 pub mod shard_json;
 pub mod slab;
+pub mod slow_operations;
 pub mod status_gather;
 pub mod user_data;

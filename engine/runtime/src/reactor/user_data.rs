@@ -111,7 +111,7 @@ mod tests {
     #[test]
     fn bits_that_were_never_made_are_refused() {
         assert_eq!(decode(0), None);
-        assert_eq!(decode(14 << 56), None);
+        assert_eq!(decode(15 << 56), None);
         assert_eq!(decode(u64::MAX), None);
     }
 

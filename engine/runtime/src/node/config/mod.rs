@@ -112,6 +112,8 @@ pub struct LogTable {
     pub frame_size_max_bytes: u32,
     /// Chosen marks and images reach the disk at the latest after this time.
     pub lazy_flush_ms: u32,
+    /// An operation of the log that takes longer is named in the daemon's log; 0 = none is.
+    pub slow_operation_ms: u32,
     /// Pace at which new segment files are filled with zeros, in bytes per second, of all cores.
     pub prepare_rate_bytes_per_s: u64,
     /// Bytes of log that the node keeps at most, spares included; when they are used up, writes are
@@ -239,6 +241,7 @@ impl Default for LogTable {
             pending_max_bytes: 16 << 20,
             frame_size_max_bytes: 1 << 20,
             lazy_flush_ms: 200,
+            slow_operation_ms: 100,
             prepare_rate_bytes_per_s: 400_000_000,
             size_max_bytes: 16 << 30,
             hold_bytes: 1 << 30,

@@ -78,6 +78,10 @@ fn each_mistake_has_one_message_that_names_key_value_and_remedy() {
         ("cores = 8\npeer_address = \"127.0.0.1:65530\"", &["`peer_address`", "65535"]),
         ("[log]\nsegment_size_bytes = 4096", &["`log.segment_size_bytes` is 4096", "4194304"]),
         ("[log]\nsegment_size_bytes = 67108865", &["67108865", "multiple of 4096"]),
+        (
+            "[log]\nslow_operation_ms = 60001",
+            &["`log.slow_operation_ms` is 60001", "from 0 to 60000"],
+        ),
         ("[log]\nspare_segments = 0", &["`log.spare_segments` is 0", "from 1 to 64"]),
         (
             "[log]\nsegment_size_bytes = 8388608",

@@ -43,6 +43,7 @@ impl Config {
             ("log.pending_max_bytes", log.pending_max_bytes.into(), mib, 1024 * mib),
             ("log.frame_size_max_bytes", log.frame_size_max_bytes.into(), 65_536, 16 * mib),
             ("log.lazy_flush_ms", log.lazy_flush_ms.into(), 1, 10_000),
+            ("log.slow_operation_ms", log.slow_operation_ms.into(), 0, 60_000),
             ("log.prepare_rate_bytes_per_s", log.prepare_rate_bytes_per_s, mib, 1 << 40),
             ("log.size_max_bytes", log.size_max_bytes, 32 * mib, 1 << 50),
             ("log.hold_bytes", log.hold_bytes, 0, 1 << 50),

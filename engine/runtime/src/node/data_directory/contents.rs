@@ -13,7 +13,8 @@ use crate::node::two_copies::{COPY_SUFFIX, TEMPORARY_SUFFIX};
 
 /// Where what is remembered of peers stands.
 pub(super) const PEERS: &str = "peers";
-const CORE_PREFIX: &str = "core-";
+/// Begins the name of a core's directory.
+pub(super) const CORE_PREFIX: &str = "core-";
 
 /// Where the log of `core` stands.
 pub(super) fn core_directory(path: &Path, core: u16) -> PathBuf {

@@ -69,6 +69,21 @@ pub enum DataDirectoryError {
         /// What shows that it has been there.
         present: String,
     },
+    /// A directory that every start leaves behind is gone.
+    #[error(
+        "data directory {} was started {epoch} times but has no {missing}: starting without it \
+         could break promises this node has made; put it back if it was moved, never an older \
+         copy; else leave the node down: the others serve on, and this version cannot rebuild it",
+        path.display()
+    )]
+    DirectoryMissing {
+        /// The directory.
+        path: PathBuf,
+        /// What is gone.
+        missing: String,
+        /// The boot epoch.
+        epoch: u32,
+    },
     /// Both copies of a fact are unusable.
     #[error(
         "data directory {}: {file} {first} and {file}.copy {second}; put one of them back if it \

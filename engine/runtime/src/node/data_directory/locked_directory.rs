@@ -176,6 +176,25 @@ impl LockedDirectory {
                 second: "likewise; they were copied from another directory".to_owned(),
             });
         }
+        if epoch > 0 {
+            self.refuse_missing_directories(&identity, epoch)?;
+        }
         Ok(Found { identity, epoch, needs_repair: !copies.agree() })
+    }
+
+    /// Before the first start is counted, all directories are there and durable. One that is gone
+    /// took promises, or the incarnations of peers, with it: an empty one in its place would pass
+    /// for a core that never wrote, or a node that never met a peer.
+    fn refuse_missing_directories(&self, identity: &DirectoryIdentity, epoch: u32) -> Result<()> {
+        let cores = (0..identity.core_count).map(|core| core_directory(&self.path, core));
+        let mut all = cores.chain([self.path.join(PEERS)]);
+        match all.find(|directory| !directory.is_dir()) {
+            Some(missing) => Err(DataDirectoryError::DirectoryMissing {
+                path: self.path.clone(),
+                missing: missing.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+                epoch,
+            }),
+            None => Ok(()),
+        }
     }
 }

@@ -4,7 +4,8 @@
 //! both can choose two values for one entry. So the directory says whose it is, and everything
 //! that does not fit is refused with nothing changed: another node's or cluster's directory, one
 //! of another number of cores or replicas, one from a newer version, one that is something else
-//! altogether, one whose identity is gone while its log is not. Only an empty directory becomes a
+//! altogether, one whose identity is gone while its log is not, or a core's log while the
+//! identity is not. Only an empty directory becomes a
 //! new node.
 //!
 //! ```text
@@ -33,9 +34,12 @@ pub use crate::node::data_directory::identity::{
     DirectoryIdentity, ExpectedIdentity, random_incarnation,
 };
 pub use crate::node::data_directory::locked_directory::LockedDirectory;
+pub use crate::node::data_directory::survey::{Finding, Survey, Verdict};
 
 mod abstains;
 mod boot_epoch;
+#[cfg(test)]
+mod changed_bytes_test;
 mod contents;
 mod error;
 mod facts;
@@ -43,6 +47,7 @@ mod identity;
 mod levels;
 mod lock;
 mod locked_directory;
+mod survey;
 #[cfg(test)]
 mod tests;
 
