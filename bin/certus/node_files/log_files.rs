@@ -18,11 +18,14 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use plog::block::{AlignedBuffer, BLOCK_SIZE};
+use plog::checkpoint::PartId;
 use plog::identity::LogIdentity;
 use plog::recovery::{Recovered, ScanError, ScannedRecord, Scanner};
 use plog::segment::{HeaderError, SegmentFileName, SegmentHeader, SegmentId, SpareId};
 use plog::verify::VerifyReport;
 use plog::vocabulary::Lsn;
+
+use runtime::node::checkpoint_files::{CheckpointError, read_pointer};
 
 use crate::node_files::reading::{CHUNK_SIZE, Source as _, chunk_at, read_backwards};
 
@@ -44,6 +47,14 @@ pub enum LogFilesError {
     Header { path: PathBuf, error: HeaderError },
     #[error("{}: {error}", path.display())]
     Scan { path: PathBuf, error: ScanError },
+    #[error("{0}")]
+    Checkpoint(#[from] CheckpointError),
+    #[error(
+        "{}: the log ends at record {last}, and had reached {reached} when its checkpoint was \
+         adopted: acknowledged records are missing",
+        path.display()
+    )]
+    Short { path: PathBuf, last: u64, reached: u64 },
     #[error("{}: segments went away {ATTEMPTS} times while they were read; try again", path.display())]
     Restless { path: PathBuf },
 }
@@ -70,7 +81,8 @@ pub struct LogFiles {
 pub struct Listing {
     pub segments: BTreeMap<SegmentId, PathBuf>,
     pub spares: BTreeMap<SpareId, PathBuf>,
-    /// Names of neither.
+    pub parts: BTreeMap<PartId, PathBuf>,
+    /// Names of none of these.
     pub others: Vec<String>,
 }
 
@@ -138,8 +150,17 @@ impl LogFiles {
     fn pass(&self, visit: &mut dyn FnMut(&ScannedRecord) -> Going) -> Result<Pass> {
         // Without a readable header nothing can be another log's.
         let nobody = LogIdentity { cluster: 0, node: 0, incarnation: 0, core: 0, core_count: 1 };
-        let mut scanner = Scanner::new(self.identity.unwrap_or(nobody));
-        let segments = Listing::read(&self.directory)?.segments;
+        let identity = self.identity.unwrap_or(nobody);
+        // The pointer first: what it needs is there for as long as it stands.
+        let pointer = read_pointer(&self.directory, false)?;
+        let floor = pointer.map_or(SegmentId::FIRST, |pointer| pointer.floor);
+        let mut segments = Listing::read(&self.directory)?.segments;
+        // Before the floor nothing counts, and everything may go at any time.
+        segments = segments.split_off(&floor);
+        let mut scanner = match segments.is_empty() {
+            true => Scanner::new(identity),
+            false => Scanner::from_floor(identity, floor),
+        };
         let newest = segments.last_key_value().map(|(segment, _)| *segment);
         let mut going = Going::On;
         for (&segment, path) in &segments {
@@ -158,7 +179,7 @@ impl LogFiles {
                 };
                 let fed = scanner.feed(bytes, &mut hand_on);
                 fed.map_err(|error| LogFilesError::Scan { path: path.clone(), error })?;
-                Ok(going == Going::On)
+                Ok::<bool, LogFilesError>(going == Going::On)
             };
             if newest == Some(segment) {
                 for chunk in read_backwards(&file, size).map_err(failed)? {
@@ -182,7 +203,20 @@ impl LogFiles {
                 return Ok(Pass::Moved);
             }
         }
-        Ok(Pass::Done(scanner.into_report()))
+        if read_pointer(&self.directory, false)?.map(|now| now.checkpoint)
+            != pointer.map(|pointer| pointer.checkpoint)
+        {
+            return Ok(Pass::Moved);
+        }
+        let report = scanner.into_report();
+        let last = report.outcome.tail().map_or(Lsn::ZERO, |tail| tail.last_lsn);
+        match pointer {
+            Some(pointer) if last < pointer.settled => {
+                let (path, reached) = (self.directory.clone(), pointer.settled.0);
+                Err(LogFilesError::Short { path, last: last.0, reached })
+            }
+            Some(_) | None => Ok(Pass::Done(report)),
+        }
     }
 }
 
@@ -243,7 +277,12 @@ impl Listing {
                 Some(SegmentFileName::Spare(spare)) => {
                     listing.spares.insert(spare, entry.path());
                 }
-                None => listing.others.push(name),
+                None => match PartId::parse(&name) {
+                    Some(part) => {
+                        listing.parts.insert(part, entry.path());
+                    }
+                    None => listing.others.push(name),
+                },
             }
         }
         listing.others.sort();

@@ -18,6 +18,7 @@ use crate::node_files::log_stats::LogStats;
 
 pub use crate::node_files::verify::verify;
 
+mod checkpoint;
 mod entity_history;
 mod log_files;
 mod log_stats;

@@ -3,11 +3,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use plog::checkpoint::CheckpointId;
+use plog::checkpoint::pointer::Pointer;
 use plog::identity::LogIdentity;
 use plog::log::{Log, LogConfig, Urgency};
 use plog::log_record::LogRecord;
 use plog::segment::{SegmentFileName, SegmentId, SpareId};
-use plog::vocabulary::{AcceptorId, Ballot, BootEpoch, EntityId, Entry, ValueId};
+use plog::vocabulary::{AcceptorId, Ballot, BootEpoch, EntityId, Entry, Lsn, ValueId};
+use runtime::node::checkpoint_files::write_pointer;
 
 use super::entity_history::EntityHistory;
 use super::log_files::{Going, LogFiles, find_logs, is_whole};
@@ -146,7 +149,16 @@ fn a_segment_that_is_freed_while_it_is_read_is_no_damage_and_no_record_comes_twi
     let report = log
         .scan(|record| {
             if lsns.is_empty() {
-                // As a cleaner does: another name, and in time another content.
+                // As a cleaner does: nothing before the floor counts any more, then another name,
+                // and in time another content.
+                let pointer = Pointer {
+                    checkpoint: CheckpointId(1),
+                    parts: 1,
+                    floor: SegmentId(2),
+                    settled: Lsn(FRAMES),
+                    bytes: 8192,
+                };
+                write_pointer(&core, pointer).unwrap();
                 fs::rename(&oldest, core.join(SegmentFileName::Spare(SpareId(99)).to_string()))
                     .unwrap();
             }
@@ -158,7 +170,6 @@ fn a_segment_that_is_freed_while_it_is_read_is_no_damage_and_no_record_comes_twi
     assert!(is_whole(&report.outcome), "{report}");
     assert_eq!(report.segments.len(), 1, "what was freed is not missed");
     assert_eq!(lsns, (1..=FRAMES).collect::<Vec<_>>());
-    assert_eq!(verified(&core), ExitStatus::Ok);
 }
 
 #[test]

@@ -21,6 +21,7 @@ use std::fmt;
 
 use crate::segment::SegmentId;
 
+pub mod check;
 pub mod pointer;
 pub mod seal;
 pub mod table;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use plog::block::BLOCK_SIZE;
+use plog::checkpoint::check::{PartCheck, PartDamage, PartSummary};
 use plog::checkpoint::seal::{PartError, Seal, TableReader};
 use plog::checkpoint::table::Row;
 use plog::checkpoint::writer::CheckpointWriter;
@@ -175,6 +176,33 @@ fn every_changed_byte_of_table_and_seal_is_noticed() {
     let block = &file[file.len() - BLOCK_SIZE..];
     let size = u64::try_from(file.len()).unwrap();
     assert!(matches!(Seal::parse(block, &foreign, *part, size), Err(PartError::Foreign(_))));
+}
+
+fn check(part: PartId, file: &[u8], piece: usize) -> Result<PartSummary, PartDamage> {
+    let seal = seal_of(part, file)?;
+    let mut check = PartCheck::new(seal);
+    for piece in file[..file.len() - BLOCK_SIZE].chunks(piece) {
+        check.feed(piece);
+    }
+    check.finish()
+}
+
+#[test]
+fn every_changed_byte_of_a_part_is_noticed_by_a_check() {
+    for count in [0, 1, 40] {
+        let parts = write(count, 1 << 20);
+        let (part, file) = parts.first_key_value().unwrap();
+        let summary = check(*part, file, usize::MAX).unwrap();
+        assert_eq!(summary.images + summary.abstaining, count);
+        assert_eq!(check(*part, file, 1000).unwrap(), summary, "in pieces of any length");
+        for mask in [0x01, 0x80, 0xff] {
+            for offset in 0..file.len() {
+                let mut changed = file.clone();
+                changed[offset] ^= mask;
+                assert!(check(*part, &changed, usize::MAX).is_err(), "byte {offset}, {mask:#x}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -21,6 +21,10 @@ use sim::mixes::{self, MIXES, Mix};
 use sim::plants::{self, PLANTS, Plant};
 use sim::run::{Plan, Report};
 
+/// A run allocates all the time and shares nothing with other threads.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Runs simulated clusters and looks for broken rules.
 ///
 /// Each seed is one run. Without --mix the mixes take turns, and every fourth run of each has five
