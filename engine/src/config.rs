@@ -62,7 +62,8 @@ pub struct ShardConfig {
     pub catch_up_bytes_max: usize,
     /// Pause between background sweeps of each peer.
     pub sweep_every_us: u64,
-    /// A checkpoint begins when so many bytes of log were written since the last one began; 0: never.
+    /// A checkpoint begins when so many bytes of log were written since the last one began; 0:
+    /// never.
     pub checkpoint_log_bytes: u64,
     /// And when the log written since is at least so many percent of the last checkpoint's size.
     /// With it, checkpoints add at most `100 / checkpoint_log_percent` bytes per byte of log.

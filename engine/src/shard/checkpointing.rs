@@ -1,9 +1,9 @@
 //! Checkpoints of a shard: when they begin, and what goes into them.
 //!
-//! The walk comes past every entity in the index's order, a frame at a time, while the shard goes on
-//! serving. An entity in memory gives its image; one that is only an image on disk is copied without
-//! being parsed, many with one read; any other is loaded first. What an open entry has in the log
-//! before the checkpoint's floor is appended anew.
+//! The walk comes past every entity in the index's order, a frame at a time, while the shard goes
+//! on serving. An entity in memory gives its image; one that is only an image on disk is copied
+//! without being parsed, many with one read; any other is loaded first. What an open entry has in
+//! the log before the checkpoint's floor is appended anew.
 //!
 //! *Safe to adopt* when all of that is durable: then the checkpoint and the log from its floor on
 //! say all that this replica promised, accepted and learned.
@@ -42,8 +42,8 @@ pub enum FileStep {
     /// Write to a checkpoint's part, which is made when the offset is 0. Report it with
     /// [`Shard::handle_checkpoint_written`].
     Write(CheckpointWrite),
-    /// Make all parts of the checkpoint durable under their names, then the pointer, in both copies.
-    /// Report it with [`Shard::handle_adopted`].
+    /// Make all parts of the checkpoint durable under their names, then the pointer, in both
+    /// copies. Report it with [`Shard::handle_adopted`].
     Adopt(Pointer),
     /// Delete the parts of a checkpoint that no longer counts. Not reported.
     Remove {
@@ -158,7 +158,8 @@ impl<M: StateMachine> Shard<M> {
         self.context.log.position().saturating_sub(self.checkpointing.position)
     }
 
-    /// What to do next with the files of checkpoints and freed segments; `None` when nothing is due.
+    /// What to do next with the files of checkpoints and freed segments; `None` when nothing is
+    /// due.
     pub fn poll_file_step(&mut self) -> Option<FileStep> {
         if self.abstaining.is_whole_shard() {
             return None;

@@ -1,8 +1,8 @@
 //! The checkpoints of a core: which one counts, reading its tables at a start, and what is done to
 //! its files afterwards.
 //!
-//! Which checkpoint counts says the fact `checkpoint`, kept in two copies. A part is written under a
-//! temporary name. To adopt a checkpoint all parts are synced, get their names, the directory is
+//! Which checkpoint counts says the fact `checkpoint`, kept in two copies. A part is written under
+//! a temporary name. To adopt a checkpoint all parts are synced, get their names, the directory is
 //! synced, and then the fact is written; only then may what is older go.
 
 use std::collections::BTreeMap;

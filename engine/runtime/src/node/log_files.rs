@@ -111,8 +111,8 @@ impl LogFiles {
         Ok(file.as_fd())
     }
 
-    /// Asks for one more spare, under that number; whether the request was taken. Each taken request is answered once
-    /// through [`LogFiles::take_spare`].
+    /// Asks for one more spare, under that number; whether the request was taken. Each taken
+    /// request is answered once through [`LogFiles::take_spare`].
     #[must_use]
     pub fn request_spare(&self, spare: SpareId) -> bool {
         self.spares.requests.request(spare)

@@ -1,6 +1,6 @@
 //! Carries out what a shard wants done with the files of checkpoints and freed segments: writes go
-//! through the core's ring, one at a time and not durable by themselves; whatever blocks goes to the
-//! file thread.
+//! through the core's ring, one at a time and not durable by themselves; whatever blocks goes to
+//! the file thread.
 //!
 //! A checkpoint that cannot be written for want of room waits and is tried again: the log before
 //! stays until it is done. Any other error is the end, as with the log.
