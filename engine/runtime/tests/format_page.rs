@@ -5,8 +5,11 @@
 use std::path::{Path, PathBuf};
 
 use engine::abstention::Abstention;
+use plog::checkpoint::CheckpointId;
+use plog::checkpoint::pointer::Pointer;
 use plog::segment::SegmentId;
-use plog::vocabulary::BootEpoch;
+use plog::vocabulary::{BootEpoch, Lsn};
+use runtime::node::checkpoint_files::write_pointer;
 use runtime::node::data_directory::{ExpectedIdentity, LockedDirectory, write_abstention};
 use runtime::node::known_incarnations::KnownIncarnations;
 
@@ -57,6 +60,14 @@ fn example() -> Directory {
     let since = BootEpoch(3);
     let found = Abstention { since, segment: SegmentId(7), offset: 0x2000 };
     write_abstention(&data.core(1), &found).unwrap();
+    let pointer = Pointer {
+        checkpoint: CheckpointId(2),
+        parts: 1,
+        floor: SegmentId(7),
+        settled: Lsn(1234),
+        bytes: 16384,
+    };
+    write_pointer(&data.core(1), pointer).unwrap();
     directory
 }
 
@@ -81,9 +92,13 @@ fn files(directory: &Path) -> Vec<String> {
 #[test]
 fn the_facts_on_the_format_page_are_what_is_written() {
     let directory = example();
-    for (name, length) in
-        [("identity", 48), ("boot", 40), ("peers/node-1", 36), ("core-1/abstains", 40)]
-    {
+    for (name, length) in [
+        ("identity", 48),
+        ("boot", 40),
+        ("peers/node-1", 36),
+        ("core-1/abstains", 40),
+        ("core-1/checkpoint", 60),
+    ] {
         let bytes = std::fs::read(directory.0.join(name)).unwrap();
         assert_eq!(bytes.len(), length, "{name}");
         let shown = format!("`{name}`:\n\n{}", hex(&bytes));
@@ -99,6 +114,8 @@ fn the_facts_on_the_format_page_are_what_is_written() {
         "boot.copy",
         "core-1/abstains",
         "core-1/abstains.copy",
+        "core-1/checkpoint",
+        "core-1/checkpoint.copy",
         "identity",
         "identity.copy",
         "peers/node-1",

@@ -1,11 +1,14 @@
 //! The example on the format page is what the code writes.
 
 use plog::block::{BLOCK_SIZE, is_zero};
+use plog::checkpoint::CheckpointId;
+use plog::checkpoint::writer::CheckpointWriter;
 use plog::frame::FRAME_HEADER_SIZE;
 use plog::identity::LogIdentity;
 use plog::log::{Log, LogConfig, Urgency};
 use plog::log_record::{LogRecord, LoggedValue};
-use plog::segment::SpareId;
+use plog::segment::{SegmentId, SpareId};
+use plog::vocabulary::Lsn;
 
 use crate::disk::{accepted, bytes, chosen, entry, image, value};
 
@@ -26,16 +29,35 @@ fn on_the_page(what: &str, bytes: &[u8]) {
     assert!(PAGE.contains(&text), "docs/FORMAT.md should show as the {what}:\n{text}");
 }
 
+const IDENTITY: LogIdentity = LogIdentity {
+    cluster: 0xc1,
+    node: 2,
+    incarnation: 0x0011_2233_4455_6677_8899_aabb_ccdd_eeff,
+    core: 1,
+    core_count: 4,
+};
+
+#[test]
+fn the_checkpoint_on_the_format_page_is_what_is_written() {
+    let (id, floor) = (CheckpointId(2), SegmentId(7));
+    let mut writer = CheckpointWriter::new(IDENTITY, id, floor, Lsn(1200), 1 << 20);
+    writer.push(&image(0xe1, 1, 3), 1);
+    writer.finish();
+    let mut file = Vec::new();
+    while let Some(write) = writer.poll_write() {
+        file.extend_from_slice(&write.buffer);
+        writer.handle_written(write.buffer);
+    }
+    assert_eq!(file.len(), 4 * BLOCK_SIZE, "header, frame, table, seal");
+    on_the_page("part's header", &file[..68]);
+    on_the_page("part's frame header", &file[BLOCK_SIZE..BLOCK_SIZE + FRAME_HEADER_SIZE]);
+    on_the_page("row", &file[2 * BLOCK_SIZE..2 * BLOCK_SIZE + 32]);
+    on_the_page("seal", &file[3 * BLOCK_SIZE..3 * BLOCK_SIZE + 92]);
+}
+
 #[test]
 fn the_example_on_the_format_page_is_what_is_written() {
-    let identity = LogIdentity {
-        cluster: 0xc1,
-        node: 2,
-        incarnation: 0x0011_2233_4455_6677_8899_aabb_ccdd_eeff,
-        core: 1,
-        core_count: 4,
-    };
-    let mut log = Log::new(LogConfig::for_identity(identity), None);
+    let mut log = Log::new(LogConfig::for_identity(IDENTITY), None);
     log.handle_spare(SpareId(0));
     let records = [
         entry(0xe1, 1, accepted(1, 6), LoggedValue::Inline(b"hello".as_slice().into())),
