@@ -174,6 +174,7 @@ pub struct Log {
     next_spare: SpareId,
     /// Freed segments on their way to become spares.
     recycling: usize,
+    is_reserve_open: bool,
     pool: Vec<(AlignedBuffer, Vec<NotedRecord>)>,
     counters: LogCounters,
 }
@@ -213,6 +214,7 @@ impl Log {
             spares: VecDeque::new(),
             next_spare: SpareId(0),
             recycling: 0,
+            is_reserve_open: false,
             pool: Vec::new(),
             counters: LogCounters::default(),
         }
@@ -487,12 +489,25 @@ impl Log {
         self.spares.push_back(spare);
     }
 
+    /// How many spares are ready.
+    #[must_use]
+    pub fn spares_ready(&self) -> usize {
+        self.spares.len()
+    }
+
     /// How many more spares to prepare.
     #[must_use]
     pub fn spares_wanted(&self) -> usize {
         let wanted = self.config.spare_segments.saturating_sub(self.spares.len() + self.recycling);
         let held = self.segments_held() + self.spares.len() + self.recycling;
-        wanted.min(self.config.segments_max.saturating_sub(held))
+        let reserve = if self.is_reserve_open { 0 } else { self.config.reserve_segments() };
+        wanted.min(self.config.segments_max.saturating_sub(held + reserve))
+    }
+
+    /// Lets the log use its last segments, or no longer: what is pending must become durable for a
+    /// checkpoint to count, and only that frees others.
+    pub fn open_reserve(&mut self, is_open: bool) {
+        self.is_reserve_open = is_open;
     }
 
     /// Whether a freed segment should become a spare; if so, it counts as one from now on.

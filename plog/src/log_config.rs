@@ -18,7 +18,9 @@ pub struct LogConfig {
     /// How many pre-written spare segments to keep ready. Default 2.
     pub spare_segments: usize,
     /// Segments that the log may hold, spares included; beyond it, no further spare is asked for,
-    /// and the log is full until old segments are freed. Default: no bound.
+    /// and the log is full until old segments are freed. Of these, as many as hold
+    /// `pending_bytes_max` and two more are kept for [`crate::log::Log::open_reserve`]. Default: no
+    /// bound.
     pub segments_max: usize,
     /// How many idle buffers to keep for reuse. Default 4.
     pub pooled_buffers: usize,
@@ -44,6 +46,12 @@ impl LogConfig {
     pub fn record_size_max(&self) -> usize {
         let segment = usize::try_from(self.segment_size).expect("32 bits fit a usize");
         segment - BLOCK_SIZE - crate::frame::FRAME_HEADER_SIZE
+    }
+
+    /// Segments of [`LogConfig::segments_max`] that are kept in reserve.
+    #[must_use]
+    pub fn reserve_segments(&self) -> usize {
+        self.pending_bytes_max / self.record_size_max() + 2
     }
 
     pub(crate) fn check(&self) {

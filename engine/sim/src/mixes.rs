@@ -31,6 +31,8 @@ pub struct Mix {
     pub workload: Workload,
     /// Bytes of a segment.
     pub segment_size: u32,
+    /// Segments that a log may have.
+    pub segments_max: usize,
     /// Whether new segments hold old frames.
     pub recycles: bool,
     /// How fast or slow a clock may be, in parts of a million.
@@ -89,6 +91,7 @@ const PLAIN: Mix = Mix {
     configure: short_times,
     workload: Workload::ALL_KINDS,
     segment_size: 128 << 10,
+    segments_max: usize::MAX,
     recycles: false,
     drift_ppm_max: 0,
 };
@@ -175,6 +178,7 @@ pub const MIXES: &[Mix] = &[
         configure: always_cleaning,
         workload: Workload { entities: 12, large_values: 100, ..Workload::ALL_KINDS },
         segment_size: 64 << 10,
+        segments_max: 6,
         recycles: true,
         ..PLAIN
     },
@@ -244,6 +248,7 @@ pub const MIXES: &[Mix] = &[
         configure: little_memory,
         workload: Workload { entities: 8, large_values: 50, ..Workload::ALL_KINDS },
         segment_size: 64 << 10,
+        segments_max: usize::MAX,
         recycles: true,
         drift_ppm_max: 50_000,
     },

@@ -244,6 +244,7 @@ impl<M: StateMachine> Shard<M> {
                 }
                 // What was appended anew has to be durable before the old copies go.
                 walk.stage = Stage::Settling(self.context.log.appended());
+                self.context.log.open_reserve(!planted!("reserve-stays-closed"));
                 if !planted!("adopted-before-durable") {
                     self.context.log.flush();
                 }
@@ -445,6 +446,7 @@ impl<M: StateMachine> Shard<M> {
         let walk = self.checkpointing.walk.take().expect("an adoption was handed out");
         assert!(walk.stage == Stage::Adopting && walk.writer.id() == pointer.checkpoint);
         self.context.counters.checkpoints += 1;
+        self.context.log.open_reserve(false);
         self.checkpointing.superseded = self.checkpointing.adopted.replace(pointer);
         self.checkpointing.position = walk.position;
     }

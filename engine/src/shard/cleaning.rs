@@ -29,7 +29,7 @@ impl<M: StateMachine> Shard<M> {
     /// Whether checkpoints must hurry: the log holds most of the segments that it may.
     pub(super) fn is_log_near_its_limit(&self) -> bool {
         let log = &self.context.log;
-        let limit = log.config().segments_max;
+        let limit = log.config().segments_max.saturating_sub(log.config().reserve_segments());
         log.segments_held() >= limit - limit / 4
     }
 

@@ -182,10 +182,13 @@ pub fn adopt(directory: &Path, pointer: Pointer) -> io::Result<()> {
     };
     for number in 0..pointer.parts {
         let part = pointer.checkpoint.part(number);
-        let from = temporary(directory, part);
-        let file = File::open(&from).map_err(|error| named(&from, error))?;
+        let (from, to) = (temporary(directory, part), directory.join(part.to_string()));
+        let file = match File::open(&from) {
+            // An attempt before this one came so far.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && to.exists() => continue,
+            file => file.map_err(|error| named(&from, error))?,
+        };
         file.sync_all().map_err(|error| named(&from, error))?;
-        let to = directory.join(part.to_string());
         std::fs::rename(&from, &to).map_err(|error| named(&to, error))?;
     }
     sync_directory(directory).map_err(|error| named(directory, error))?;
@@ -305,6 +308,7 @@ mod tests {
         assert_eq!(rows(path, first).unwrap().len(), 500);
         let second = write(path, CheckpointId(2), 700);
         adopt(path, second).unwrap();
+        adopt(path, second).expect("once more does no harm");
         assert_eq!(read_pointer(path, true).unwrap(), Some(second));
         remove(path, (0..first.parts).map(|number| first.checkpoint.part(number))).unwrap();
         remove(path, (0..first.parts).map(|number| first.checkpoint.part(number))).unwrap();

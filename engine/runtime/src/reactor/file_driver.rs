@@ -13,6 +13,7 @@ use engine::shard::{FileStep, StringShard};
 use engine::time::Time;
 use plog::block::AlignedBuffer;
 use plog::checkpoint::PartId;
+use plog::checkpoint::pointer::Pointer;
 use plog::checkpoint::writer::CheckpointWrite;
 
 use crate::node::checkpoint_files;
@@ -47,6 +48,8 @@ pub struct FileDriver {
     write: Option<PartWrite>,
     /// A write for which there was no room, and when to try it again.
     waits_for_room: Option<(CheckpointWrite, u64)>,
+    /// An adoption for which there was no room, and when to try it again.
+    adopts_again: Option<(Pointer, u64)>,
     jobs_under_way: usize,
     /// When the checkpoint being written began.
     begun_us: Option<u64>,
@@ -56,14 +59,21 @@ impl FileDriver {
     /// A driver with this way to the file thread.
     #[must_use]
     pub fn new(worker: FileWorkerChannel) -> Self {
-        Self { worker, write: None, waits_for_room: None, jobs_under_way: 0, begun_us: None }
+        Self {
+            worker,
+            write: None,
+            waits_for_room: None,
+            adopts_again: None,
+            jobs_under_way: 0,
+            begun_us: None,
+        }
     }
 
     /// Whether something comes without a completion: the file thread owes an answer, or a write
     /// waits for room.
     #[must_use]
     pub fn must_look_again(&self) -> bool {
-        self.jobs_under_way > 0 || self.waits_for_room.is_some()
+        self.jobs_under_way > 0 || self.waits_for_room.is_some() || self.adopts_again.is_some()
     }
 
     /// Takes what the file thread has done, and starts what the shard wants.
@@ -87,6 +97,12 @@ impl FileDriver {
         {
             let (write, _) = self.waits_for_room.take().expect("just seen");
             self.submit(now, write, files, ring)?;
+        }
+        if let Some((pointer, again_us)) = self.adopts_again
+            && now.0 >= again_us
+        {
+            self.adopts_again = None;
+            self.start(FileJob::Adopt(pointer));
         }
         while let Some(step) = shard.poll_file_step() {
             match step {
@@ -125,13 +141,13 @@ impl FileDriver {
         let took_us = u64::try_from(done.took.as_micros()).unwrap_or(u64::MAX);
         if let Err(error) = done.result {
             if matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT))
-                && let FileJob::Adopt(_) = done.job
+                && let FileJob::Adopt(pointer) = done.job
             {
                 log_line::error(
                     "no room to adopt a checkpoint; trying again",
                     &[("error", &error)],
                 );
-                self.start(done.job);
+                self.adopts_again = Some((pointer, now.0 + RETRY_US));
                 return Ok(());
             }
             return Err(FatalReason::CheckpointFiles { error });

@@ -135,11 +135,6 @@ impl PlogDriver {
                 match ready.result {
                     Ok(()) => {
                         shard.handle_spare(ready.spare);
-                        if self.space == SpaceLeft::No {
-                            log_line::info("there is space for the log again", &[]);
-                            self.space = SpaceLeft::Yes;
-                            shard.set_log_space(LogSpace::Available);
-                        }
                     }
                     Err(error) => {
                         metrics.counters.spares_failed += 1;
@@ -150,13 +145,19 @@ impl PlogDriver {
                         self.spares_rest_until_us = now.0 + SPARE_RETRY_US;
                         // What is left of the current segment can still be written to; only when
                         // another one is needed is there no way on.
-                        if self.space == SpaceLeft::Yes {
+                        if self.space == SpaceLeft::Yes && shard.log().spares_ready() == 0 {
                             self.space = SpaceLeft::No;
                             shard.set_log_space(LogSpace::Full);
                         }
                     }
                 }
             }
+        }
+        // A spare may also have come from a segment that was freed.
+        if self.space == SpaceLeft::No && shard.log().spares_ready() > 0 {
+            log_line::info("there is space for the log again", &[]);
+            self.space = SpaceLeft::Yes;
+            shard.set_log_space(LogSpace::Available);
         }
         if now.0 < self.spares_rest_until_us {
             return;

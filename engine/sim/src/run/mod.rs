@@ -138,6 +138,7 @@ pub fn run(plan: &Plan) -> Report {
         transport: mix.transport,
         configure: mix.configure,
         segment_size: mix.segment_size,
+        segments_max: mix.segments_max,
         recycles: mix.recycles,
         drift_ppm_max: mix.drift_ppm_max,
     });

@@ -128,7 +128,7 @@ impl World {
     fn show_records(&mut self, id: CoreId, write: &SegmentWrite) -> Result<(), Violation> {
         let node = &self.nodes[usize::from(id.node)];
         let boot = Boot { node: id.node, core: id.core, start: node.starts };
-        let identity = node.log_config(id, self.config.segment_size).identity;
+        let identity = node.log_identity(id);
         // A new segment's header stands before its first frame.
         let begin = if write.offset == 0 { BLOCK_SIZE } else { 0 };
         let frame = &write.buffer[begin..];

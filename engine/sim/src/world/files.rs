@@ -88,7 +88,7 @@ impl World {
     /// Shows the checkers what a checkpoint that counts from now on holds.
     fn show_checkpoint(&mut self, id: CoreId, pointer: Pointer) -> Result<(), Violation> {
         let node = &self.nodes[usize::from(id.node)];
-        let identity = node.log_config(id, self.config.segment_size).identity;
+        let identity = node.log_identity(id);
         let parts = node.cores[usize::from(id.core)].disk.parts(pointer.checkpoint);
         let mut images = Vec::new();
         for (part, bytes) in parts {

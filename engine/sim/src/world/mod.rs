@@ -82,6 +82,8 @@ pub struct WorldConfig {
     pub configure: fn(&mut ShardConfig),
     /// Bytes of a segment.
     pub segment_size: u32,
+    /// Segments that a log may have.
+    pub segments_max: usize,
     /// Whether new segments are old files that hold their frames still.
     pub recycles: bool,
     /// How fast or slow a clock may be, in parts of a million.
@@ -230,6 +232,7 @@ impl World {
             transport: Transport::Datagrams,
             configure,
             segment_size: 256 << 10,
+            segments_max: usize::MAX,
             recycles: false,
             drift_ppm_max: 0,
         })

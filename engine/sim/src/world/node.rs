@@ -114,17 +114,30 @@ impl Node {
         }
     }
 
-    pub(super) fn log_config(&self, core: CoreId, segment_size: u32) -> LogConfig {
-        let identity = LogIdentity {
+    pub(super) fn log_identity(&self, core: CoreId) -> LogIdentity {
+        LogIdentity {
             cluster: CLUSTER_ID,
             node: core.node,
             incarnation: self.incarnation,
             core: core.core,
             core_count: self.core_count(),
-        };
+        }
+    }
+
+    pub(super) fn log_config(
+        &self,
+        core: CoreId,
+        segment_size: u32,
+        segments_max: usize,
+    ) -> LogConfig {
+        let identity = self.log_identity(core);
         let mut config = LogConfig::for_identity(identity);
         config.segment_size = segment_size;
         config.frame_size_max = segment_size / 4;
+        if segments_max < usize::MAX {
+            config.segments_max = segments_max;
+            config.pending_bytes_max = 2 * usize::try_from(segment_size).expect("32 bits fit");
+        }
         config
     }
 }

@@ -42,7 +42,11 @@ impl World {
             (config.core, config.core_count) = (id.core, core_count);
             config.seed ^= self.config.seed;
             (self.config.configure)(&mut config);
-            let log_config = self.nodes[index].log_config(id, self.config.segment_size);
+            let log_config = self.nodes[index].log_config(
+                id,
+                self.config.segment_size,
+                self.config.segments_max,
+            );
             self.core(id).disk.tidy();
             let recovered = recover(config, log_config, self.core(id));
             let boot = Boot { node, core: id.core, start };

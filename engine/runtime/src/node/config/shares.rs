@@ -8,7 +8,6 @@ use plog::vocabulary::{AcceptorId, BootEpoch};
 
 use crate::core_setup::Limits;
 use crate::node::config::Config;
-use crate::node::config::validation::SEGMENTS_MIN;
 
 impl Config {
     /// `value` of the node shared out to one of `cores`, at least 1.
@@ -57,8 +56,7 @@ impl Config {
         let share = self.log.size_max_bytes / u64::from(cores.max(1));
         let segments = share / u64::from(self.log.segment_size_bytes);
         // With as many cores as the machine has, a share may be smaller than was validated.
-        let least = SEGMENTS_MIN + u64::from(self.log.spare_segments);
-        usize::try_from(segments.max(least)).unwrap_or(usize::MAX)
+        usize::try_from(segments.max(self.segments_min())).unwrap_or(usize::MAX)
     }
 
     /// The limits of one core out of `cores`.

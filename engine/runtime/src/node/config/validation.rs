@@ -19,7 +19,7 @@ const ENTRY_OVERHEAD_BYTES: u64 = 128 << 10;
 
 /// Segments that a core needs beside its spares: the one being written, the one before, one that
 /// a checkpoint needs, and one for what is appended anew.
-pub(super) const SEGMENTS_MIN: u64 = 4;
+const SEGMENTS_MIN: u64 = 4;
 
 impl Config {
     /// Refuses the first thing that is wrong.
@@ -204,10 +204,17 @@ impl Config {
         Ok(())
     }
 
+    /// Segment files that a core needs at least, spares and the log's reserve included.
+    pub(super) fn segments_min(&self) -> u64 {
+        let log = &self.log;
+        let reserve = u64::from(log.pending_max_bytes / log.segment_size_bytes) + 3;
+        SEGMENTS_MIN + u64::from(log.spare_segments) + reserve
+    }
+
     fn validate_log_size(&self) -> Result<(), ConfigError> {
         let log = &self.log;
         let cores = u64::from(self.cores.max(1));
-        let segments_min = SEGMENTS_MIN + u64::from(log.spare_segments);
+        let segments_min = self.segments_min();
         let size_min = segments_min * u64::from(log.segment_size_bytes) * cores;
         if log.size_max_bytes < size_min {
             return Err(ConfigError::OutOfRange {
