@@ -38,7 +38,8 @@ fn segments(data: &Path) -> usize {
 
 #[test]
 fn a_running_node_under_load_is_never_called_damaged() {
-    let cluster = Cluster::start("live-files");
+    let cluster =
+        Cluster::start_with("live-files", &["--set", "log.checkpoint_log_bytes=536870912"]);
     let data = &cluster.nodes[0].data_directory;
     let path = data.display().to_string();
     let (stop, written) = (AtomicBool::new(false), AtomicU64::new(0));
@@ -97,6 +98,14 @@ fn what_is_damaged_is_found_in_every_kind_of_file() {
         let key = format!("key:{number}");
         assert_eq!(cluster.client(0).ask(&["SET", &key, "value"]).unwrap(), Value::OK);
     }
+    let core = cluster.directory.join("node-0/data/core-0");
+    wait_until("a spare", || {
+        let mut names = fs::read_dir(&core).unwrap().map(|entry| entry.unwrap().file_name());
+        names.any(|name| {
+            let name = name.to_string_lossy().into_owned();
+            name.starts_with("spare-") && name.ends_with(".plog")
+        })
+    });
     cluster.kill(0);
     let data = cluster.nodes[0].data_directory.clone();
     let path = data.display().to_string();

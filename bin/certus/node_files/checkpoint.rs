@@ -10,7 +10,8 @@ use plog::checkpoint::check::{PartCheck, PartSummary};
 use plog::checkpoint::pointer::Pointer;
 use plog::checkpoint::seal::Seal;
 use plog::identity::LogIdentity;
-use runtime::node::checkpoint_files::{POINTER, read_pointer};
+use plog::vocabulary::EntityId;
+use runtime::node::checkpoint_files::{POINTER, read_pointer, read_tables};
 use runtime::node::data_directory::Verdict;
 use runtime::node::two_copies::Copies;
 
@@ -19,7 +20,7 @@ use crate::node_files::reading::{CHUNK_SIZE, Source as _, chunk_at};
 use crate::node_files::verify::Report;
 
 /// How often reading begins anew when another checkpoint is adopted meanwhile.
-const ATTEMPTS: usize = 10;
+const ATTEMPTS: usize = 50;
 
 /// What was found of one part, in words.
 type Finding = (Verdict, String);
@@ -37,8 +38,11 @@ pub fn verify(
     for _ in 0..ATTEMPTS {
         let pointer = read_pointer(directory, false)?;
         let findings = pointer.map_or_else(Vec::new, |p| look(directory, identity, p));
+        let is_whole = findings.iter().all(|(verdict, _)| *verdict != Verdict::Damaged);
         let now = read_pointer(directory, false)?;
-        if now.map(|now| now.checkpoint) != pointer.map(|pointer| pointer.checkpoint) {
+        let is_current = now.map(|now| now.checkpoint) == pointer.map(|p| p.checkpoint);
+        if !is_whole && !is_current {
+            // What is missing was removed when another one was adopted meanwhile.
             continue;
         }
         let copies = Copies::read(directory, &POINTER, POINTER.name);
@@ -61,6 +65,34 @@ pub fn verify(
         return Ok(());
     }
     Err(LogFilesError::Restless { path: directory.to_owned() })
+}
+
+/// What the checkpoint that counts has of an entity, in words; `None` when it has nothing, or cannot
+/// be read.
+pub fn line_of(
+    directory: &Path,
+    identity: Option<LogIdentity>,
+    entity: EntityId,
+) -> Option<String> {
+    let identity = identity?;
+    (0..ATTEMPTS).find_map(|_| {
+        let pointer = read_pointer(directory, false).ok()??;
+        let mut line = None;
+        read_tables(directory, &identity, pointer, |row| {
+            if row.entity == entity {
+                let what = match row.image {
+                    Some(image) => format!(
+                        "its image of entry {}, {} bytes, {} keys",
+                        row.applied.0, image.length, row.keys
+                    ),
+                    None => "that it abstains".to_owned(),
+                };
+                line = Some(format!("checkpoint {} holds {what}", pointer.checkpoint));
+            }
+        })
+        .ok()?;
+        Some(line)
+    })?
 }
 
 fn look(directory: &Path, identity: LogIdentity, pointer: Pointer) -> Vec<Finding> {

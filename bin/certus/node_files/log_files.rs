@@ -30,7 +30,7 @@ use runtime::node::checkpoint_files::{CheckpointError, read_pointer};
 use crate::node_files::reading::{CHUNK_SIZE, Source as _, chunk_at, read_backwards};
 
 /// How often reading begins anew when segments go away meanwhile.
-const ATTEMPTS: usize = 10;
+const ATTEMPTS: usize = 50;
 
 /// Why a log cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -203,13 +203,16 @@ impl LogFiles {
                 return Ok(Pass::Moved);
             }
         }
-        if read_pointer(&self.directory, false)?.map(|now| now.checkpoint)
-            != pointer.map(|pointer| pointer.checkpoint)
-        {
-            return Ok(Pass::Moved);
-        }
         let report = scanner.into_report();
         let last = report.outcome.tail().map_or(Lsn::ZERO, |tail| tail.last_lsn);
+        let is_short = pointer.is_some_and(|pointer| last < pointer.settled);
+        if is_short || !is_whole(&report.outcome) {
+            // What is missing may have been freed meanwhile.
+            let now = read_pointer(&self.directory, false)?;
+            if now.map(|now| now.checkpoint) != pointer.map(|pointer| pointer.checkpoint) {
+                return Ok(Pass::Moved);
+            }
+        }
         match pointer {
             Some(pointer) if last < pointer.settled => {
                 let (path, reached) = (self.directory.clone(), pointer.settled.0);

@@ -67,6 +67,10 @@ pub fn history(arguments: &PlogHistory, console: &mut Console) -> ExitStatus {
         })?;
         found |= !history.is_empty();
         console.line(format_args!("entity {:016x}", entity.0));
+        if let Some(line) = checkpoint::line_of(&log.directory, log.identity, entity) {
+            found = true;
+            console.line(format_args!("  {line}"));
+        }
         console.line(&history);
         let report = report.expect("nobody had enough");
         if !is_whole(&report.outcome) {

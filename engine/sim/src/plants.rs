@@ -103,11 +103,6 @@ pub const PLANTS: &[Plant] = &[
     plant("freed-under-a-read", "cleaning", "a segment is freed while it is read"),
     plant("checkpoint-skips-loading", "cleaning", "a checkpoint misses entities being loaded"),
     plant(
-        "reserve-stays-closed",
-        "cleaning",
-        "a full log waits for a checkpoint that waits for the log",
-    ),
-    plant(
         "removed-before-adopted",
         "cleaning",
         "the old checkpoint goes before the new one counts",
