@@ -67,8 +67,8 @@ pub fn verify(
     Err(LogFilesError::Restless { path: directory.to_owned() })
 }
 
-/// What the checkpoint that counts has of an entity, in words; `None` when it has nothing, or cannot
-/// be read.
+/// What the checkpoint that counts has of an entity, in words; `None` when it has nothing, or
+/// cannot be read.
 pub fn line_of(
     directory: &Path,
     identity: Option<LogIdentity>,
