@@ -216,17 +216,7 @@ impl EntrySlot {
             Some(id) if self.logged_value == Some(id) => LoggedValue::Earlier,
             Some(id) => {
                 self.logged_value = Some(id);
-                let bytes = self.value(id).expect("the own value has its bytes");
-                if bytes.len() <= context.config.max_embedded_value {
-                    LoggedValue::Inline(Rc::clone(bytes))
-                } else {
-                    let bytes = Rc::clone(bytes);
-                    let record = LogRecord::Value { entity, entry, value_id: id, bytes };
-                    if !planted!("large-value-not-logged") {
-                        context.append_lazily(&record);
-                    }
-                    LoggedValue::Earlier
-                }
+                self.log_value(context, entity, entry, id)
             }
         };
         let record = LogRecord::Entry { entity, entry, record: self.local, value };
@@ -249,19 +239,30 @@ impl EntrySlot {
         }
         let value = match self.local.value_id {
             None => LoggedValue::None,
-            Some(id) => {
-                let bytes = Rc::clone(self.value(id).expect("the own value has its bytes"));
-                if bytes.len() <= context.config.max_embedded_value {
-                    LoggedValue::Inline(bytes)
-                } else {
-                    let record = LogRecord::Value { entity, entry, value_id: id, bytes };
-                    context.append_lazily(&record);
-                    LoggedValue::Earlier
-                }
-            }
+            Some(id) => self.log_value(context, entity, entry, id),
         };
         let record = LogRecord::Entry { entity, entry, record: self.local, value };
         Some(context.append_lazily(&record))
+    }
+
+    /// Where the entry's record that comes next has its value's bytes: in itself, or in a record
+    /// that is appended here.
+    fn log_value(
+        &self,
+        context: &mut Context,
+        entity: EntityId,
+        entry: Entry,
+        value_id: ValueId,
+    ) -> LoggedValue {
+        let bytes = Rc::clone(self.value(value_id).expect("the own value has its bytes"));
+        if bytes.len() <= context.config.max_embedded_value {
+            return LoggedValue::Inline(bytes);
+        }
+        let record = LogRecord::Value { entity, entry, value_id, bytes };
+        if !planted!("large-value-not-logged") {
+            context.append_lazily(&record);
+        }
+        LoggedValue::Earlier
     }
 
     /// Whether the log holds the bytes of `id` for this entry.

@@ -4,7 +4,8 @@
 //! Of an entity that abstains nothing is in memory, so there is nothing that could vote, propose,
 //! answer a check or be appended to the log: messages about it end here, and its clients' commands
 //! go to the other replicas ([`Relays`](crate::shard::relays::Relays)). An entity abstains until
-//! the node starts anew and reads its whole log; a shard abstains for good.
+//! the node starts anew and reads its log, or for good once a checkpoint says so; a shard abstains
+//! for good.
 
 use std::collections::BTreeSet;
 

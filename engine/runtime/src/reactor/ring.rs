@@ -273,15 +273,7 @@ impl Ring {
         blocks: AlignedBuffer,
         offset: u64,
     ) {
-        let fd = Fd(file.as_raw_fd());
-        self.start(kind, owner, Payload::Blocks(blocks), |payload| {
-            let Payload::Blocks(blocks) = payload else { unreachable!("given as blocks") };
-            let length = u32::try_from(blocks.len()).expect("log frames are below 4 GiB");
-            opcode::Write::new(fd, blocks.as_ptr(), length)
-                .offset(offset)
-                .rw_flags(libc::RWF_DSYNC)
-                .build()
-        });
+        self.write_with(kind, owner, file, blocks, (offset, libc::RWF_DSYNC));
     }
 
     /// Writes `blocks` at `offset`; not durable by itself.
@@ -293,11 +285,22 @@ impl Ring {
         blocks: AlignedBuffer,
         offset: u64,
     ) {
+        self.write_with(kind, owner, file, blocks, (offset, 0));
+    }
+
+    fn write_with(
+        &mut self,
+        kind: Kind,
+        owner: Key,
+        file: BorrowedFd<'_>,
+        blocks: AlignedBuffer,
+        (offset, flags): (u64, i32),
+    ) {
         let fd = Fd(file.as_raw_fd());
         self.start(kind, owner, Payload::Blocks(blocks), |payload| {
             let Payload::Blocks(blocks) = payload else { unreachable!("given as blocks") };
-            let length = u32::try_from(blocks.len()).expect("checkpoint frames are below 4 GiB");
-            opcode::Write::new(fd, blocks.as_ptr(), length).offset(offset).build()
+            let length = u32::try_from(blocks.len()).expect("frames are below 4 GiB");
+            opcode::Write::new(fd, blocks.as_ptr(), length).offset(offset).rw_flags(flags).build()
         });
     }
 
