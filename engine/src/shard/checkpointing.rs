@@ -35,13 +35,19 @@ const READS_MAX: usize = 16;
 /// Images lying together are copied with one read up to this many bytes.
 const RUN_BYTES_MAX: u32 = 256 << 10;
 
-/// What to do with files, one thing after the other. All but the first may block: they are done
-/// apart from the core.
+/// What to do with files, one thing after the other.
 #[derive(Debug)]
 pub enum FileStep {
     /// Write to a checkpoint's part, which is made when the offset is 0. Report it with
     /// [`Shard::handle_checkpoint_written`].
     Write(CheckpointWrite),
+    /// What may block: to be done apart from the core.
+    Job(FileJob),
+}
+
+/// What may block when it is done with files.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum FileJob {
     /// Make all parts of the checkpoint durable under their names, then the pointer, in both
     /// copies. Report it with [`Shard::handle_adopted`].
     Adopt(Pointer),
@@ -171,11 +177,12 @@ impl<M: StateMachine> Shard<M> {
             };
             if !self.log_reads.reads_from(is_old) {
                 self.checkpointing.superseded = None;
-                return Some(FileStep::Remove { checkpoint: old.checkpoint, parts: old.parts });
+                let (checkpoint, parts) = (old.checkpoint, old.parts);
+                return Some(FileStep::Job(FileJob::Remove { checkpoint, parts }));
             }
         }
-        if let Some(step) = self.poll_free() {
-            return Some(step);
+        if let Some(job) = self.poll_free() {
+            return Some(FileStep::Job(job));
         }
         if self.checkpointing.walk.is_none() {
             self.begin_checkpoint_if_due();
@@ -270,13 +277,13 @@ impl<M: StateMachine> Shard<M> {
             self.checkpointing.superseded = self.checkpointing.adopted;
         }
         let writer = &walk.writer;
-        FileStep::Adopt(Pointer {
+        FileStep::Job(FileJob::Adopt(Pointer {
             checkpoint: writer.id(),
             parts: writer.parts(),
             floor: writer.floor(),
             settled: self.context.log.last_record(),
             bytes: writer.bytes(),
-        })
+        }))
     }
 
     /// Gives the writer what comes next, until it has a frame to write or has to wait for a read.

@@ -8,7 +8,7 @@ use plog::planted;
 use plog::segment::SegmentId;
 
 use crate::shard::Shard;
-use crate::shard::checkpointing::FileStep;
+use crate::shard::checkpointing::FileJob;
 use crate::state_machine::StateMachine;
 
 /// See the module page.
@@ -33,7 +33,7 @@ impl<M: StateMachine> Shard<M> {
         log.segments_held() >= limit - limit / 4
     }
 
-    pub(super) fn poll_free(&mut self) -> Option<FileStep> {
+    pub(super) fn poll_free(&mut self) -> Option<FileJob> {
         if self.cleaning.is_paused || self.cleaning.is_under_way {
             return None;
         }
@@ -60,7 +60,7 @@ impl<M: StateMachine> Shard<M> {
         let becomes = self.context.log.take_recycled().then_some(freed.spare);
         self.cleaning.is_under_way = true;
         self.context.counters.segments_freed += 1;
-        Some(FileStep::Free { segment: freed.segment, becomes })
+        Some(FileJob::Free { segment: freed.segment, becomes })
     }
 
     /// The segment polled for freeing is gone under its name.

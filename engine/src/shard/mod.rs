@@ -51,7 +51,7 @@ use crate::state_machine::strings::Strings;
 use crate::status::ShardStatus;
 use crate::time::Time;
 
-pub use crate::shard::checkpointing::FileStep;
+pub use crate::shard::checkpointing::{FileJob, FileStep};
 pub use crate::shard::loading::FinishedLoad;
 pub use crate::shard::log_reads::{PLogRead, ReadFailed, ReadId};
 

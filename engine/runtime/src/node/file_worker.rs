@@ -7,35 +7,12 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use plog::checkpoint::CheckpointId;
-use plog::checkpoint::pointer::Pointer;
-use plog::segment::{SegmentId, SpareId};
+use engine::shard::FileJob;
 
 use crate::node::checkpoint_files;
 
 /// Jobs and answers that may wait, per core: a core has two under way at most.
 const QUEUE_PER_CORE: usize = 4;
-
-/// A job for the thread.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum FileJob {
-    /// Let a checkpoint count.
-    Adopt(Pointer),
-    /// Delete a checkpoint's parts.
-    Remove {
-        /// Which.
-        checkpoint: CheckpointId,
-        /// How many parts.
-        parts: u16,
-    },
-    /// Rename or delete a segment that is not needed.
-    Free {
-        /// The segment.
-        segment: SegmentId,
-        /// The spare it becomes.
-        becomes: Option<SpareId>,
-    },
-}
 
 /// A job that is done.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use std::fs::OpenOptions;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt as _;
 
-use engine::shard::{FileStep, StringShard};
+use engine::shard::{FileJob, FileStep, StringShard};
 use engine::time::Time;
 use plog::block::AlignedBuffer;
 use plog::checkpoint::PartId;
@@ -17,7 +17,7 @@ use plog::checkpoint::pointer::Pointer;
 use plog::checkpoint::writer::CheckpointWrite;
 
 use crate::node::checkpoint_files;
-use crate::node::file_worker::{FileDone, FileJob, FileWorkerChannel};
+use crate::node::file_worker::{FileDone, FileWorkerChannel};
 use crate::node::log_files::LogFiles;
 use crate::node::log_line;
 use crate::reactor::fatal_reason::FatalReason;
@@ -110,14 +110,15 @@ impl FileDriver {
                     self.begun_us.get_or_insert(now.0);
                     self.submit(now, write, files, ring)?;
                 }
-                FileStep::Adopt(pointer) => self.start(FileJob::Adopt(pointer)),
-                FileStep::Remove { checkpoint, parts } => {
-                    (0..parts).for_each(|number| files.close_part(checkpoint.part(number)));
-                    self.start(FileJob::Remove { checkpoint, parts });
-                }
-                FileStep::Free { segment, becomes } => {
-                    files.close_segment(segment);
-                    self.start(FileJob::Free { segment, becomes });
+                FileStep::Job(job) => {
+                    match job {
+                        FileJob::Adopt(_) => {}
+                        FileJob::Remove { checkpoint, parts } => {
+                            (0..parts).for_each(|part| files.close_part(checkpoint.part(part)));
+                        }
+                        FileJob::Free { segment, .. } => files.close_segment(segment),
+                    }
+                    self.start(job);
                 }
             }
         }

@@ -1,6 +1,6 @@
 //! Checkpoints and freed segments: what a shard wants done with files.
 
-use engine::shard::{FileStep, StringShard};
+use engine::shard::{FileJob, FileStep, StringShard};
 use plog::block::BLOCK_SIZE;
 use plog::checkpoint::pointer::Pointer;
 use plog::frame::FrameHeader;
@@ -25,13 +25,13 @@ impl World {
                     core.part_write = Some(write);
                     self.schedule(delay, Event::PartWritten { to: id, start });
                 }
-                FileStep::Adopt(pointer) => {
+                FileStep::Job(FileJob::Adopt(pointer)) => {
                     self.schedule(delay, Event::Adopted { to: id, start, pointer });
                 }
-                FileStep::Remove { checkpoint, .. } => {
+                FileStep::Job(FileJob::Remove { checkpoint, .. }) => {
                     self.core(id).disk.remove_checkpoint(checkpoint);
                 }
-                FileStep::Free { segment, becomes } => {
+                FileStep::Job(FileJob::Free { segment, becomes }) => {
                     self.schedule(delay, Event::Freed { to: id, start, segment, becomes });
                 }
             }
