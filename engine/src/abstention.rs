@@ -8,6 +8,7 @@
 use std::fmt;
 
 use plog::checkpoint::PartId;
+use plog::location::Location;
 use plog::planted;
 use plog::recovery::Recovered;
 use plog::segment::{SegmentFileName, SegmentId};
@@ -18,32 +19,60 @@ use plog::vocabulary::BootEpoch;
 pub struct Abstention {
     /// The boot that found the damage first.
     pub since: BootEpoch,
-    /// The segment, or the part of a checkpoint, in which the damage begins.
+    /// The segment, or the part of a checkpoint, in which the damage begins; 0: the whole data
+    /// directory is a new one.
     pub segment: SegmentId,
     /// Byte offset in it.
     pub offset: u64,
 }
 
 impl Abstention {
+    /// That a node's data directory is another than the one it had before `since`'s generation came
+    /// to an end.
+    #[must_use]
+    pub fn of_new_directory(since: BootEpoch) -> Self {
+        Self { since, segment: SegmentId(0), offset: 0 }
+    }
+
+    /// That the boot `since` could not read a record back.
+    #[must_use]
+    pub fn of_unreadable(since: BootEpoch, at: Location) -> Self {
+        Self { since, segment: at.segment(), offset: u64::from(at.offset) }
+    }
+
     /// Whether a shard has to abstain whose log was `recovered` by the boot `epoch`; `known` is
     /// what an earlier boot made durable. What comes back must be durable before the node speaks.
     #[must_use]
     pub fn judge(recovered: &Recovered, known: Option<Self>, epoch: BootEpoch) -> Option<Self> {
-        if known.is_some() {
-            return if planted!("damage-forgotten") { None } else { known };
-        }
+        let known = known.filter(|_| !planted!("damage-forgotten"));
         match recovered {
-            Recovered::Damaged { segment, offset, .. } => {
+            // What an earlier generation lost is made up for; what this one loses is not.
+            Recovered::Damaged { segment, offset, .. }
+                if known.is_none_or(|known| known.is_made_up_for(epoch)) =>
+            {
                 Some(Self { since: epoch, segment: *segment, offset: *offset })
             }
-            Recovered::Empty | Recovered::Clean(_) | Recovered::TornTail { .. } => None,
+            Recovered::Damaged { .. }
+            | Recovered::Empty
+            | Recovered::Clean(_)
+            | Recovered::TornTail { .. } => known,
         }
+    }
+
+    /// Whether the boot `epoch` is of a later generation than the loss: its log begins after it,
+    /// and the core rejoins. Else the core abstains until a later generation begins.
+    #[must_use]
+    pub fn is_made_up_for(&self, epoch: BootEpoch) -> bool {
+        self.since.generation() < epoch.generation()
     }
 }
 
 impl fmt::Display for Abstention {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { since, segment, offset } = self;
+        if *segment == SegmentId(0) {
+            return write!(formatter, "the data directory was replaced");
+        }
         let file = match PartId::of_file(*segment) {
             Some(part) => part.to_string(),
             None => SegmentFileName::Segment(*segment).to_string(),
@@ -90,6 +119,12 @@ mod tests {
             assert_eq!(Abstention::judge(later, Some(found), BootEpoch(5)), Some(found));
         }
         assert_eq!(Abstention::judge(&Recovered::Clean(tail), None, BootEpoch(5)), None);
+        let later = BootEpoch((1 << 20) + 3);
+        assert!(!found.is_made_up_for(BootEpoch(5)) && found.is_made_up_for(later));
+        assert_eq!(Abstention::judge(&Recovered::Clean(tail), Some(found), later), Some(found));
+        let again = Abstention { since: later, ..found };
+        let damaged_again = Abstention::judge(&damaged, Some(found), later);
+        assert_eq!(damaged_again.map(|again| again.since), Some(again.since), "a loss of its own");
         let words = found.to_string();
         assert!(words.contains("0000000000000002.plog at byte 4096 by boot 4"), "{words}");
     }

@@ -1,14 +1,15 @@
 //! What all entities of a shard share: the log, the outboxes, the clock's last word.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use net::peer::message::ForwardAnswer;
 use net::peer::message::PeerMessage;
 use net::resp::value::{Protocol, Value};
+use plog::location::Location;
 use plog::log::{Log, Urgency};
 use plog::log_record::LogRecord;
 use plog::planted;
-use plog::vocabulary::{AcceptorId, EntityId, Entry, Lsn, ValueId};
+use plog::vocabulary::{AcceptorId, EntityId, Entry, Generation, Lsn, ValueId};
 
 use crate::after_sync::AfterSync;
 use crate::config::ShardConfig;
@@ -49,11 +50,34 @@ pub enum Event {
         /// What was wrong.
         reason: &'static str,
     },
-    /// An entity's records could not be read back. It abstains here until the node's next start.
+    /// An entity's records could not be read back. It abstains here until the core has rejoined;
+    /// see [`Abstention::of_unreadable`](crate::abstention::Abstention::of_unreadable).
     Unreadable {
         /// The entity.
         entity: EntityId,
+        /// The record.
+        at: Location,
     },
+    /// A replica lost something and goes on as a later generation. To be made durable before
+    /// anything leaves that is polled later.
+    Generation {
+        /// The replica.
+        member: AcceptorId,
+        /// Its generation.
+        generation: Generation,
+    },
+    /// A later generation of this very replica is about: this process must end.
+    Superseded {
+        /// That generation.
+        by: Generation,
+    },
+    /// A core that rejoins knows now what it must not vote on.
+    Swept {
+        /// Entities that have to catch up first.
+        entities: usize,
+    },
+    /// A core has rejoined: it is as whole as any other, and what says otherwise can go.
+    Rejoined,
 }
 
 /// What waits for the log.
@@ -89,6 +113,10 @@ pub(crate) struct Context {
     pub(crate) events: VecDeque<Event>,
     pub(crate) counters: Counters,
     pub(crate) slot_pool: SlotPool,
+    /// The generation of each acceptor that counts.
+    pub(crate) generations: [Generation; REPLICAS_MAX],
+    /// After a loss: up to where each entity must not vote here. Empty once all have caught up.
+    pub(crate) floors: BTreeMap<EntityId, Entry>,
     /// Inbound links per acceptor that are up.
     pub(crate) links_up: [u16; REPLICAS_MAX],
     /// Until when read checks ask others first, per acceptor: it left one unanswered.
@@ -109,7 +137,11 @@ pub(crate) struct Context {
 impl Context {
     pub(crate) fn new(config: ShardConfig, log: Log) -> Self {
         let first_of_boot = u64::from(config.epoch.0) << 32;
+        let mut generations = [Generation::FIRST; REPLICAS_MAX];
+        generations[config.acceptor.index()] = config.epoch.generation();
         Self {
+            generations,
+            floors: BTreeMap::new(),
             config,
             now: Time::default(),
             log,
@@ -142,6 +174,11 @@ impl Context {
     pub(crate) fn peers(&self) -> impl Iterator<Item = AcceptorId> + use<> {
         let me = self.config.acceptor;
         (0..self.config.replicas).map(AcceptorId).filter(move |peer| *peer != me)
+    }
+
+    /// Whether this replica must not vote on the entity before it has applied more than `applied`.
+    pub(crate) fn is_below_floor(&self, id: EntityId, applied: Entry) -> bool {
+        !self.floors.is_empty() && self.floors.get(&id).is_some_and(|floor| applied < *floor)
     }
 
     pub(crate) fn is_up(&self, peer: AcceptorId) -> bool {

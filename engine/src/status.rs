@@ -102,6 +102,18 @@ counters! {
     sweeps,
     /// Entities a sweep found behind.
     swept_behind,
+    /// Later generations of other replicas learned of.
+    generations_learned,
+    /// Messages dropped because their sender is of another generation by now.
+    messages_outdated,
+    /// Entries that another replica had to be asked to finish, after a loss.
+    finishes_asked,
+    /// Entries finished because another replica asked for it.
+    finishes,
+    /// Entities that take part again after a loss.
+    floors_reached,
+    /// Losses that were made up for.
+    rejoins,
 }
 
 /// A shard's state at a glance.
@@ -136,6 +148,11 @@ pub struct ShardStatus {
     pub abstaining: u64,
     /// 1 when the whole shard abstains because its log was found damaged, else 0.
     pub abstaining_cores: u64,
+    /// 1 while the shard rejoins after a loss, else 0.
+    pub rejoining_cores: u64,
+    /// Entities that have to catch up before they take part again; at least 1 while it is not known
+    /// which.
+    pub rejoin_left: u64,
     /// Segments of the log held.
     pub segments: u64,
     /// Bytes of log written since the last checkpoint began.

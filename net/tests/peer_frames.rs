@@ -10,12 +10,13 @@ use net::peer::frame::{
 };
 use net::peer::message::{
     CarriedValue, CatchUpAnswer, CatchUpRequest, ChosenEntry, ChosenNotice, EntityImage,
-    EntryMessage, ForwardAnswer, ForwardedCommand, NewerNotice, PeerMessage, ReadAnswer, ReadCheck,
-    ReadOutcome, Request, SweepAnswer, SweepRequest, SweptEntity,
+    EntryMessage, FinishRequest, ForwardAnswer, ForwardedCommand, GenerationsNotice, NewerNotice,
+    PeerMessage, ReadAnswer, ReadCheck, ReadOutcome, Request, SweepAnswer, SweepRequest,
+    SweptEntity,
 };
 use net::peer::message_rules::{ENTRY_MAX, InvalidMessage, ROUND_MAX, Whose};
 use plog::entry_record::{EntryRecord, InvalidRecord};
-use plog::vocabulary::{AcceptorId, Ballot, BootEpoch, EntityId, Entry, ValueId};
+use plog::vocabulary::{AcceptorId, Ballot, BootEpoch, EntityId, Entry, Generation, ValueId};
 use random::Random;
 
 const REPLICAS: u8 = 3;
@@ -133,11 +134,20 @@ fn every_kind() -> Vec<PeerMessage> {
         PeerMessage::Sweep(SweepRequest { after: Some(entity), limit: 1 }),
         PeerMessage::SweepAnswer(SweepAnswer {
             after: Some(entity),
-            entities: vec![SweptEntity { entity, chosen: Entry(3) }; 5],
+            entities: vec![SweptEntity { entity, chosen: Entry(3), last: Entry(4) }; 5],
             done: true,
+            counts_for: Some(Generation(2)),
+        }),
+        PeerMessage::SweepAnswer(SweepAnswer {
+            after: None,
+            entities: vec![],
+            done: true,
+            counts_for: None,
         }),
         PeerMessage::SweepHint,
         PeerMessage::Heartbeat,
+        PeerMessage::Generations(GenerationsNotice { known: [0, 1, 2, 0, 4094].map(Generation) }),
+        PeerMessage::Finish(FinishRequest { entity, entry: Entry(9) }),
     ]
 }
 
@@ -439,6 +449,20 @@ fn each_rule_of_messages_is_enforced() {
     );
     let read_check = ReadCheck { entity: EntityId(1), entry: Entry::ZERO, check: 1 };
     assert_eq!(refused(PeerMessage::ReadCheck(read_check)), InvalidMessage::EntryZero);
+    let finish = FinishRequest { entity: EntityId(3), entry: Entry::ZERO };
+    assert_eq!(refused(PeerMessage::Finish(finish)), InvalidMessage::EntryZero);
+    let known = [0, 0, 4095, 0, 0].map(Generation);
+    assert_eq!(
+        refused(PeerMessage::Generations(GenerationsNotice { known })),
+        InvalidMessage::ImplausibleGeneration { generation: 4095 }
+    );
+    let swept = SweptEntity { entity: EntityId(3), chosen: Entry(5), last: Entry(4) };
+    let (after, counts_for) = (None, None);
+    let answer = SweepAnswer { after, entities: vec![swept], done: true, counts_for };
+    assert_eq!(
+        refused(PeerMessage::SweepAnswer(answer)),
+        InvalidMessage::InvertedRange { first: Entry(5), last: Entry(4) }
+    );
 }
 
 #[test]

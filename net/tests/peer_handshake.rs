@@ -134,7 +134,7 @@ fn every_refusal_arrives_as_it_was_meant_and_is_a_sentence_with_a_remedy() {
         Refusal::OwnId { node_id: 255 },
         Refusal::UnknownNode { node_id: 9 },
         Refusal::Replicas { expected: 3, got: 5 },
-        Refusal::Incarnation { node_id: 2, remembered: u128::MAX, got: 1 << 90 },
+        Refusal::Incarnation { node_id: 2, remembered: u128::MAX, got: 1 << 90, generation: 3 },
         Refusal::BootEpoch { node_id: 2, seen: u32::MAX, got: 5 },
         Refusal::ReceiverCore { core: 8, core_count: 4 },
         Refusal::PeerCore { node_id: 1, core: 8, core_count: 4 },
@@ -187,7 +187,12 @@ fn the_acceptor_refuses_each_wrong_dialler() {
         (
             good,
             Remembered::Met { incarnation: 77, boot_epoch: 1 },
-            Refusal::Incarnation { node_id: 0, remembered: 77, got: sender.incarnation },
+            Refusal::Incarnation {
+                node_id: 0,
+                remembered: 77,
+                got: sender.incarnation,
+                generation: 0,
+            },
         ),
         (
             good,
@@ -211,6 +216,15 @@ fn the_acceptor_refuses_each_wrong_dialler() {
         assert_eq!(failure.answer(), Some(refusal.encode()), "the dialler is told");
         assert_eq!(failure.to_string(), refusal.to_string());
     }
+    let other = |boot_epoch| Remembered::Met { incarnation: 77, boot_epoch };
+    let of = |generation: u32| (generation << 20) + 1;
+    let replaced = |epoch| Hello { sender: LocalNode { boot_epoch: epoch, ..sender }, ..hello() };
+    assert!(answer_to(&replaced(of(3)), other(of(3) - 1)).is_ok(), "of a later generation");
+    for (known, said) in [(of(3), of(3) + 9), (of(4), of(3))] {
+        let refusal = refusal_of(&replaced(said), other(known));
+        let told = matches!(refusal, Refusal::Incarnation { generation, .. } if generation >= 3);
+        assert!(told, "{refusal}");
+    }
     let older = Remembered::Met { incarnation: sender.incarnation, boot_epoch: 4 };
     assert!(answer_to(&good, older).is_ok(), "a later boot of the same directory is welcome");
     let wide = Hello { version_min: 0, version_max: 9, ..good };
@@ -233,7 +247,12 @@ fn the_dialler_refuses_each_wrong_acceptor() {
         (
             good,
             Remembered::Met { incarnation: 3, boot_epoch: 1 },
-            Refusal::Incarnation { node_id: 2, remembered: 3, got: good.incarnation },
+            Refusal::Incarnation {
+                node_id: 2,
+                remembered: 3,
+                got: good.incarnation,
+                generation: 0,
+            },
         ),
         (
             good,

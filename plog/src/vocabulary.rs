@@ -90,6 +90,62 @@ impl AcceptorId {
 )]
 pub struct BootEpoch(pub u32);
 
+impl BootEpoch {
+    /// The generation that this boot belongs to.
+    #[must_use]
+    pub fn generation(self) -> Generation {
+        Generation(self.0.saturating_sub(1) >> EPOCH_BITS)
+    }
+}
+
+/// Boots of one generation: 2 to this power.
+const EPOCH_BITS: u32 = 20;
+
+/// Counts how often a node lost what it may have promised, from 0.
+///
+/// Generation g has the boot epochs g * 2^20 + 1 to (g + 1) * 2^20, so ballots and value ids of two
+/// generations never collide, and whoever knows a boot knows its generation.
+#[derive(
+    Archive,
+    Serialize,
+    Deserialize,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    Eq,
+    Hash,
+    Ord,
+    PartialEq,
+    PartialOrd,
+)]
+pub struct Generation(pub u32);
+
+impl Generation {
+    /// That of a node's first data directory.
+    pub const FIRST: Self = Self(0);
+
+    /// The last one: the boot epochs of the next would not fit 32 bits.
+    pub const LAST: Self = Self((u32::MAX >> EPOCH_BITS) - 1);
+
+    /// The next one, if there is one.
+    #[must_use]
+    pub fn next(self) -> Option<Self> {
+        (self < Self::LAST).then_some(Self(self.0 + 1))
+    }
+
+    /// The boot epoch before its first boot.
+    ///
+    /// # Panics
+    ///
+    /// Beyond [`Generation::LAST`].
+    #[must_use]
+    pub fn epoch_before(self) -> BootEpoch {
+        assert!(self <= Self::LAST);
+        BootEpoch(self.0 << EPOCH_BITS)
+    }
+}
+
 /// A totally ordered proposal number, unique to one acceptor and one boot of it.
 ///
 /// Ordered by round, then boot epoch, then acceptor. Round 0 is reserved for the pre-authorised
@@ -173,7 +229,7 @@ impl Lsn {
 
 #[cfg(test)]
 mod tests {
-    use super::{AcceptorId, Ballot, BootEpoch};
+    use super::{AcceptorId, Ballot, BootEpoch, Generation};
 
     #[test]
     fn ballots_order_by_round_then_epoch_then_acceptor() {
@@ -184,6 +240,20 @@ mod tests {
         assert!(pre < first, "every real prepare is above every pre-authorised ballot");
         assert!(first < Ballot::NONE.next_for(BootEpoch(1), b));
         assert!(first < Ballot::NONE.next_for(BootEpoch(2), a));
+    }
+
+    #[test]
+    fn every_boot_belongs_to_one_generation() {
+        assert_eq!(BootEpoch(1).generation(), Generation::FIRST);
+        for generation in [Generation(0), Generation(1), Generation(77), Generation::LAST] {
+            let before = generation.epoch_before().0;
+            assert_eq!(BootEpoch(before + 1).generation(), generation);
+            assert_eq!(BootEpoch(before + (1 << 20)).generation(), generation);
+            let next = generation.next();
+            assert_eq!(next.is_none(), generation == Generation::LAST);
+            let after = BootEpoch(before + (1 << 20) + 1).generation();
+            assert!(after > generation && next.is_none_or(|next| next == after));
+        }
     }
 
     #[test]

@@ -40,9 +40,9 @@ coverage! {
     unreported_writes,
     /// Starts that found a torn tail.
     torn_tails,
-    /// Cores that found their log damaged, and abstain from then on.
+    /// Cores that found their log damaged as they started.
     damaged_starts,
-    /// Later starts of such cores.
+    /// Starts of cores that knew of a loss already, and abstain for want of room for another log.
     abstaining_starts,
     /// Damaged logs that were made to look whole while their node was down.
     cut_logs,
@@ -66,6 +66,26 @@ coverage! {
     full_disks,
     /// Nodes that lost their disks.
     wipes,
+    /// Nodes with new disks that another node came to know.
+    registrations,
+    /// Damaged logs put aside for new ones.
+    logs_put_aside,
+    /// Starts of cores that rejoin.
+    rejoining_starts,
+    /// Nodes that died while a core of theirs rejoined.
+    crashes_during_rejoin,
+    /// Losses that were made up for.
+    rejoins,
+    /// Entities that had to catch up before they took part again.
+    floors_waited_for,
+    /// Votes of cores that had lost what they voted before.
+    votes_after_losses,
+    /// Entries that somebody who may not vote had to have finished.
+    finishes,
+    /// Later generations of others that cores learned of.
+    generations_learned,
+    /// Messages of earlier generations that were dropped.
+    messages_outdated,
     /// Nodes frozen.
     freezes,
     /// Clocks that jumped.
@@ -180,5 +200,8 @@ impl Coverage {
         self.relocated += counters.relocated;
         self.segments_freed += counters.segments_freed;
         self.swept_behind += counters.swept_behind;
+        self.finishes += counters.finishes;
+        self.generations_learned += counters.generations_learned;
+        self.messages_outdated += counters.messages_outdated;
     }
 }

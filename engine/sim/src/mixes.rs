@@ -210,9 +210,20 @@ pub const MIXES: &[Mix] = &[
     },
     Mix {
         name: "wipes",
-        about: "a minority of the nodes loses its disks",
+        about: "nodes lose their disks, one after the other, and crash while they rejoin",
         faults: SLOW_DISKS,
-        rates: Rates { wipes: 2, crashes: 6, ..Rates::NONE },
+        rates: Rates { wipes: 8, crashes: 8, crashes_between_outputs: 3, ..Rates::NONE },
+        ..PLAIN
+    },
+    Mix {
+        name: "replaced",
+        about: "nodes lose their disks on a rough network, cut off from some of the others",
+        moderate: false,
+        faults: Faults { loss: 20_000, straggler: 20_000, delay_max_us: 2_000, ..SLOW_DISKS },
+        rates: Rates { wipes: 12, crashes: 6, cuts: 8, isolations: 10, ..Rates::NONE },
+        transport: Transport::Datagrams,
+        configure: no_lease,
+        workload: Workload { entities: 3, ..Workload::ALL_KINDS },
         ..PLAIN
     },
     Mix {
@@ -242,7 +253,7 @@ pub const MIXES: &[Mix] = &[
             full_disks: 1,
             rot: 1,
             misdirections: 1,
-            wipes: 1,
+            wipes: 3,
         },
         transport: Transport::Datagrams,
         configure: little_memory,

@@ -113,8 +113,24 @@ pub const PLANTS: &[Plant] = &[
         "damage",
         "a checkpoint's table is read without its checksum",
     ),
-    plant("abstention-forgotten", "damage", "a start forgets which entities abstain"),
-    plant("wiped-node-votes", "wipes", "a node that lost its disks is let in as itself"),
+    plant(
+        "wiped-node-votes",
+        "replaced",
+        "a node that lost its disks is let in, whatever its generation",
+    ),
+    plant("rejoin-votes-early", "wipes", "a core votes before it has caught up with what it lost"),
+    plant("rejoin-trusts-one-sweep", "wipes", "a core that lost its votes asks one too few"),
+    plant_of_five(
+        "older-generation-counted",
+        "replaced",
+        "votes of a node that lost them count together with later ones",
+    ),
+    plant(
+        "floor-from-chosen-only",
+        "replaced",
+        "a core that lost its votes is told of chosen entries only",
+    ),
+    plant("generation-not-durable", "wipes", "a start forgets who lost its votes"),
 ];
 
 /// The planted bug of that name.

@@ -259,6 +259,7 @@ impl Story {
                 | What::LinkDown { .. }
                 | What::Freeze { .. }
                 | What::Wipe { .. }
+                | What::Registered { .. }
                 | What::Damage { .. } => continue,
             };
             writeln!(self.output, "{line}").expect("a string takes whatever is written");

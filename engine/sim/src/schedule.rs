@@ -30,7 +30,7 @@ pub struct Rates {
     pub rot: u32,
     /// A block is written over another.
     pub misdirections: u32,
-    /// A node dies and comes back with empty disks.
+    /// A node dies and comes back with empty disks, unless too many others lost something.
     pub wipes: u32,
 }
 
@@ -106,8 +106,7 @@ pub struct Item {
 /// How much faster things happen than [`Rates`] says: a run lasts less than a second.
 const SPEED: u64 = 10;
 
-/// The schedule of a run of `duration_us` from `begin_us`. Damage and wipes hit nodes of `victims`
-/// only.
+/// The schedule of a run of `duration_us` from `begin_us`. Damage hits nodes of `victims` only.
 #[must_use]
 pub fn generate(
     seed: u64,
@@ -127,7 +126,7 @@ pub fn generate(
         let gap = 10_000_000 / SPEED / u64::from(rate);
         let mut at = begin_us + random.below(2 * gap);
         while at < begin_us + duration_us {
-            let harms = matches!(kind, Kind::Rot | Kind::Misdirect | Kind::Wipe);
+            let harms = matches!(kind, Kind::Rot | Kind::Misdirect);
             let node = if harms {
                 victims[random.index(victims.len())]
             } else {

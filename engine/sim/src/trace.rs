@@ -18,6 +18,7 @@ pub enum What {
     Crash { node: u8 },
     Freeze { node: u8, duration_us: u64 },
     Wipe { node: u8 },
+    Registered { node: u8, generation: u32 },
     Damage { node: u8 },
     LinkUp { from: u8, to: u8 },
     LinkDown { from: u8, to: u8 },
@@ -113,6 +114,8 @@ pub fn describe(message: &PeerMessage) -> (&'static str, Entry, u64) {
         }
         PeerMessage::SweepHint => ("sweep hint", Entry::ZERO, 0),
         PeerMessage::Heartbeat => ("heartbeat", Entry::ZERO, 0),
+        PeerMessage::Generations(_) => ("generations", Entry::ZERO, 0),
+        PeerMessage::Finish(request) => ("finish", request.entry, 0),
     }
 }
 
@@ -131,6 +134,9 @@ impl What {
                 (9, [node.into(), entity.0, ticket, entry.0, 0])
             }
             Self::Written { node, bytes } => (10, [node.into(), bytes as u64, 0, 0, 0]),
+            Self::Registered { node, generation } => {
+                (12, [node.into(), generation.into(), 0, 0, 0])
+            }
             Self::Sent { from, to, kind, entity, entry, detail } => {
                 let ends = u64::from(from) << 8 | u64::from(to);
                 (11, [ends, kind.len() as u64, entity.0, entry.0, detail])

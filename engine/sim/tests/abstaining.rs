@@ -1,4 +1,5 @@
-//! A node whose log is damaged starts, abstains, and its clients are served through the others.
+//! A node whose log is damaged starts, and its clients are served through the others. While its
+//! disk has no room for another log it abstains; then it rejoins.
 
 use engine::config::ShardConfig;
 use engine::request::Freshness;
@@ -11,7 +12,7 @@ const PATIENCE_US: u64 = 6_000_000;
 fn as_is(_: &mut ShardConfig) {}
 
 /// A cluster with a few keys, in which the logs of `damaged` were damaged and their nodes started
-/// again.
+/// again, with full disks.
 fn damaged_world(seed: u64, cores: &[u16], damaged: &[u8]) -> World {
     let faults = Faults { delay_max_us: 300, write_max_us: 1_000, ..Faults::NONE };
     let mut world = World::new(seed, cores, faults, as_is);
@@ -28,8 +29,9 @@ fn damaged_world(seed: u64, cores: &[u16], damaged: &[u8]) -> World {
         for _ in 0..100 {
             world.rot(*node);
         }
+        world.set_disk_full(*node, true);
         world.start(*node);
-        assert!(world.has_damaged_log(*node), "seed {seed}");
+        assert!(world.has_loss(*node) && !world.is_whole(*node), "seed {seed}");
     }
     world.run_for(200_000);
     world
@@ -106,6 +108,64 @@ fn a_restart_does_not_make_a_node_take_part_again() {
             }
         }
         assert_eq!(ask(&mut world, 1, &["GET", "key7"]), text("value39"));
+    }
+}
+
+#[test]
+fn with_room_for_another_log_a_damaged_node_rejoins_and_votes_again() {
+    for seed in 0..6 {
+        let mut world = damaged_world(seed, &[1, 2, 1], &[1]);
+        world.set_disk_full(1, false);
+        while world.has_loss(1) {
+            world.crash(1);
+            world.start(1);
+        }
+        assert!(!world.is_whole(1), "it has to hear from the others first");
+        // One of the others is not enough: it may not know what this node promised to the third.
+        world.crash(2);
+        world.run_for(3_000_000);
+        assert!(!world.is_whole(1), "seed {seed}");
+        world.start(2);
+        let deadline = world.now() + 10_000_000;
+        assert!(world.run_until(deadline, |world| world.is_whole(1)), "seed {seed}");
+        // Now its votes count: with it alone there is a majority.
+        world.crash(0);
+        world.run_for(100_000);
+        assert_eq!(ask(&mut world, 1, &["GET", "key7"]), text("value39"));
+        assert_eq!(ask(&mut world, 1, &["SET", "key7", "again"]), Value::Simple("OK".into()));
+        for core in 0..2 {
+            assert_eq!(world.shard(CoreId { node: 1, core }).rejoins(), None);
+        }
+        assert!(world.coverage.rejoins > 0 && world.coverage.logs_put_aside > 0);
+    }
+}
+
+#[test]
+fn a_node_with_new_disks_is_registered_rejoins_and_holds_all_it_held() {
+    for seed in 0..6 {
+        let faults = Faults { delay_max_us: 300, write_max_us: 1_000, ..Faults::NONE };
+        let mut world = World::new(seed, &[1, 1, 1], faults, as_is);
+        world.run_for(50_000);
+        for life in 1..=3 {
+            for number in 0..16 {
+                let (key, value) = (format!("key{number}"), format!("{life}.{number}"));
+                assert_eq!(ask(&mut world, 1, &["SET", &key, &value]), Value::Simple("OK".into()));
+            }
+            world.crash(2);
+            world.wipe(2);
+            world.start(2);
+            let deadline = world.now() + 10_000_000;
+            assert!(world.run_until(deadline, |world| world.is_whole(2)), "seed {seed}");
+            assert_eq!(world.epoch(2), (life << 20) + 1, "each life is a generation of its own");
+            world.crash(0);
+            world.run_for(100_000);
+            for number in 0..16 {
+                let key = format!("key{number}");
+                assert_eq!(ask(&mut world, 2, &["GET", &key]), text(&format!("{life}.{number}")));
+            }
+            world.start(0);
+            world.run_for(1_000_000);
+        }
     }
 }
 

@@ -17,8 +17,10 @@ use crate::time::Time;
 /// A request under way.
 #[derive(Debug)]
 pub(crate) struct CatchUpRound {
-    asked: AcceptorId,
+    pub(super) asked: AcceptorId,
     pub(crate) sent_at: Time,
+    /// It asks for an entry to be finished, not for chosen ones.
+    pub(super) finishes: bool,
 }
 
 impl<M: StateMachine> Entity<M> {
@@ -33,11 +35,12 @@ impl<M: StateMachine> Entity<M> {
         }
         let Some(asked) = self.next_to_ask(context) else {
             // Nobody is connected; a link coming up or a message from a peer starts it again.
-            self.catch_up = Some(CatchUpRound { asked: context.me(), sent_at: context.now });
+            self.catch_up =
+                Some(CatchUpRound { asked: context.me(), sent_at: context.now, finishes: false });
             self.wake_by(context, context.now.after_us(context.config.retry_us));
             return;
         };
-        self.catch_up = Some(CatchUpRound { asked, sent_at: context.now });
+        self.catch_up = Some(CatchUpRound { asked, sent_at: context.now, finishes: false });
         context.counters.catch_ups += 1;
         let first = self.applied.next();
         // While the fate of an own value is open, ask for that entry alone: an image that jumps
@@ -52,7 +55,7 @@ impl<M: StateMachine> Entity<M> {
     }
 
     /// The peer that showed the newest entry first, then all in turn.
-    fn next_to_ask(&self, context: &Context) -> Option<AcceptorId> {
+    pub(super) fn next_to_ask(&self, context: &Context) -> Option<AcceptorId> {
         let replicas = context.config.replicas;
         let start = self.active_peer.unwrap_or(context.config.acceptor);
         let turn = u8::try_from(self.fruitless % u32::from(replicas)).expect("below the replicas");

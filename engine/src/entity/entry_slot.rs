@@ -117,6 +117,13 @@ impl EntrySlot {
         true
     }
 
+    /// Forgets what was seen of a peer, and what it was sent: it lost what it held.
+    pub(crate) fn forget_peer(&mut self, peer: AcceptorId) {
+        self.views[peer.index()] = EntryRecord::default();
+        self.sent_to &= !(1 << peer.0);
+        self.answers_waiting &= !(1 << peer.0);
+    }
+
     /// Promises `ballot` if it is the highest yet. Whether the record changed.
     pub(crate) fn promise(&mut self, ballot: Ballot, durable: Lsn) -> bool {
         if self.local.chosen || ballot <= self.local.promised {

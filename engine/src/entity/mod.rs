@@ -27,6 +27,7 @@ use crate::time::Time;
 mod acceptor;
 mod catch_up;
 mod entry_slot;
+mod finish;
 pub(crate) mod forwarding;
 mod image;
 mod inspect;
@@ -111,6 +112,8 @@ pub(crate) struct Entity<M: StateMachine> {
     read_round: Option<ReadRound>,
     /// A read check found this entry started.
     must_finish: Option<Entry>,
+    /// A replica that lost its votes waits for this entry to be chosen.
+    wanted: Option<Entry>,
     catch_up: Option<CatchUpRound>,
     /// Catch-up answers that brought nothing, in a row.
     fruitless: u32,
@@ -149,6 +152,7 @@ impl<M: StateMachine> Entity<M> {
             waiting: VecDeque::new(),
             read_round: None,
             must_finish: None,
+            wanted: None,
             catch_up: None,
             fruitless: 0,
             active_peer: None,
@@ -295,6 +299,10 @@ impl<M: StateMachine> Entity<M> {
             self.start_catch_up(context);
             return;
         }
+        if context.is_below_floor(self.id, self.applied) {
+            self.ask_to_finish(context);
+            return;
+        }
         if self.proposal.is_some() {
             return;
         }
@@ -312,7 +320,8 @@ impl<M: StateMachine> Entity<M> {
             return;
         }
         if backs_off {
-            if !self.waiting.is_empty() && !planted!("back-off-without-end") {
+            let wants_to_propose = !self.waiting.is_empty() || self.wanted.is_some();
+            if wants_to_propose && !planted!("back-off-without-end") {
                 self.wake_by(context, self.back_off_until);
             }
             return;
@@ -321,10 +330,14 @@ impl<M: StateMachine> Entity<M> {
         if self.must_finish.is_some_and(|started| started < entry) {
             self.must_finish = None;
         }
-        if self.waiting.is_empty() {
+        if self.wanted.is_some_and(|wanted| wanted < entry) {
+            self.wanted = None;
+        }
+        if self.waiting.is_empty() && self.wanted.is_none() {
             return;
         }
         let started = self.must_finish.is_some()
+            || self.wanted.is_some()
             || self.slots.get(entry).is_some_and(|slot| !slot.is_empty());
         if started {
             self.start_prepare(context);
@@ -376,6 +389,8 @@ impl<M: StateMachine> Entity<M> {
             // Whoever says so has it: asking is worth while again.
             self.fruitless = 0;
             self.active_peer = Some(from);
+            // What was to be finished is.
+            let _ = self.catch_up.take_if(|round| round.finishes);
         }
         self.drive(context);
     }
@@ -430,7 +445,8 @@ impl<M: StateMachine> Entity<M> {
             sooner(forwarded.command.deadline);
         }
         self.waiting.iter().for_each(|waiting| sooner(waiting.deadline));
-        let wants_to_propose = !self.waiting.is_empty() || self.is_behind();
+        let wants_to_propose =
+            !self.waiting.is_empty() || self.wanted.is_some() || self.is_behind();
         let wants_to_propose = wants_to_propose && !planted!("back-off-without-end");
         if wants_to_propose && context.now < self.back_off_until {
             sooner(self.back_off_until);

@@ -71,6 +71,10 @@ impl OpenEntries {
         self.slots.retain(|(entry, _)| *entry > applied);
     }
 
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut EntrySlot> {
+        self.slots.iter_mut().map(|(_, slot)| &mut **slot)
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Entry, &EntrySlot)> {
         self.slots.iter().map(|(entry, slot)| (*entry, &**slot))
     }

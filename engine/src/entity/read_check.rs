@@ -26,6 +26,13 @@ pub(crate) struct ReadRound {
     pub(crate) reads: Vec<Waiting>,
 }
 
+impl ReadRound {
+    /// The peer lost what it had accepted: its answer has to come from who it is now.
+    pub(super) fn forget_peer(&mut self, peer: AcceptorId) {
+        self.empty &= !(1 << peer.0);
+    }
+}
+
 impl<M: StateMachine> Entity<M> {
     pub(super) fn start_read_round(&mut self, context: &mut Context, reads: Vec<Waiting>) {
         assert!(self.read_round.is_none() && self.proposal.is_none());

@@ -66,13 +66,6 @@ impl Abstaining {
             None => self.shard.is_some(),
         }
     }
-
-    fn reason(&self) -> String {
-        match self.shard {
-            Some(abstention) => abstention.to_string(),
-            None => "a record of it could not be read back from the log".to_owned(),
-        }
-    }
 }
 
 impl<M: StateMachine> Shard<M> {
@@ -88,7 +81,9 @@ impl<M: StateMachine> Shard<M> {
         abstention: Abstention,
     ) {
         let index = self.recovering.take().expect("recovery is finished once");
+        let generations = self.context.generations;
         self.context = Context::new(self.context.config, Log::new(self.log_config, tail));
+        self.context.generations = generations;
         self.abstaining =
             Abstaining { shard: Some(abstention), known: index.len(), ..Abstaining::default() };
         if !planted!("abstainer-answers-reads") {
@@ -103,10 +98,11 @@ impl<M: StateMachine> Shard<M> {
         self.abstaining.shard
     }
 
-    /// Whether an entity abstains here, for itself or with the whole shard.
+    /// Whether an entity abstains here, for itself, with the whole shard, or until it has caught up
+    /// after a loss.
     #[must_use]
     pub fn abstains(&self, entity: EntityId) -> bool {
-        self.abstaining.covers(entity)
+        self.abstaining.covers(entity) || self.is_rejoining(entity)
     }
 
     /// A client's request for an entity that abstains.
@@ -138,6 +134,16 @@ impl<M: StateMachine> Shard<M> {
         }
     }
 
+    fn abstention_reason(&self) -> String {
+        if let Some(abstention) = self.abstaining.shard {
+            abstention.to_string()
+        } else if let Some(cause) = self.rejoins() {
+            format!("{cause}, and the core rejoins")
+        } else {
+            "a record of it could not be read back from the log".to_owned()
+        }
+    }
+
     /// What `CERTUS ENTITY` tells of an entity that abstains.
     fn inspect_abstaining(&self, id: EntityId) -> Value {
         let field = |name: &'static str, value| (Value::bulk(name.as_bytes()), value);
@@ -145,14 +151,34 @@ impl<M: StateMachine> Shard<M> {
         Value::Map(vec![
             field("entity", Value::bulk(format!("{:016x}", id.0).into_bytes())),
             field("abstains", Value::Integer(1)),
-            field("reason", Value::bulk(self.abstaining.reason().into_bytes())),
+            field("reason", Value::bulk(self.abstention_reason().into_bytes())),
             field("waiting", Value::Integer(waiting)),
         ])
     }
 
+    /// Whether a message is about what must not take part, for good or for now.
+    fn is_out(&self, message: &PeerMessage) -> bool {
+        if self.abstaining.concerns(message) {
+            return true;
+        }
+        let Some(rejoining) = &self.rejoining else { return false };
+        match message {
+            PeerMessage::SweepAnswer(_) | PeerMessage::Generations(_) => false,
+            // What is chosen may be learned below the floor, too.
+            PeerMessage::Entry(_)
+            | PeerMessage::ReadCheck(_)
+            | PeerMessage::CatchUp(_)
+            | PeerMessage::Finish(_)
+            | PeerMessage::Forward(_) => {
+                message.entity().is_some_and(|entity| self.is_rejoining(entity))
+            }
+            _ => rejoining.is_sweeping(),
+        }
+    }
+
     /// Takes a message if it is about what abstains. Whether it was.
     pub(super) fn took_abstaining(&mut self, from: PeerCore, message: &PeerMessage) -> bool {
-        if !self.abstaining.concerns(message) {
+        if !self.is_out(message) {
             return false;
         }
         match message {
@@ -168,7 +194,8 @@ impl<M: StateMachine> Shard<M> {
             PeerMessage::CatchUp(request) => self.send_nothing(from, request.entity, Entry::ZERO),
             PeerMessage::Sweep(request) => {
                 let (after, entities) = (request.after, Vec::new());
-                let nothing = SweepAnswer { after, entities, done: true };
+                let counts_for = None;
+                let nothing = SweepAnswer { after, entities, done: true, counts_for };
                 let (to, core) = (from.acceptor, Some(from.core));
                 let message = PeerMessage::SweepAnswer(nothing);
                 self.context.messages.push_back(Outgoing { to, core, message });
@@ -185,6 +212,7 @@ impl<M: StateMachine> Shard<M> {
             PeerMessage::Entry(_)
             | PeerMessage::Chosen(_)
             | PeerMessage::Newer(_)
+            | PeerMessage::Finish(_)
             | PeerMessage::ReadCheck(_) => self.context.counters.abstained += 1,
             // Nobody here asks.
             PeerMessage::ReadAnswer(_)
@@ -192,7 +220,8 @@ impl<M: StateMachine> Shard<M> {
             | PeerMessage::Image(_)
             | PeerMessage::SweepAnswer(_)
             | PeerMessage::SweepHint
-            | PeerMessage::Heartbeat => {}
+            | PeerMessage::Heartbeat
+            | PeerMessage::Generations(_) => {}
         }
         true
     }

@@ -419,7 +419,7 @@ impl<M: StateMachine> Shard<M> {
             } else {
                 walk.writer.push_abstaining(entity);
                 if self.abstaining.add_unreadable(entity) {
-                    self.context.events.push_back(Event::Unreadable { entity });
+                    self.context.events.push_back(Event::Unreadable { entity, at: image });
                 }
             }
         }

@@ -113,6 +113,11 @@ impl<M: StateMachine> EntityTable<M> {
         None
     }
 
+    /// All entities, to be changed, in a stable order.
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Entity<M>> {
+        self.slab.iter_mut().flatten().map(|entity| &mut **entity)
+    }
+
     /// All entities, in a stable order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Entity<M>> {
         self.slab.iter().flatten().map(|entity| &**entity)

@@ -1,7 +1,7 @@
 //! Cold entities come back from the log when they are touched; what arrives meanwhile is parked.
 
 use plog::index::LoadPlan;
-use plog::location::read_back;
+use plog::location::{Location, read_back};
 use plog::log_record::LogRecord;
 use plog::vocabulary::{AcceptorId, EntityId, Entry};
 
@@ -23,7 +23,7 @@ pub(crate) struct Loading {
     /// The image first, then the records, as they come in.
     records: Vec<Option<LogRecord>>,
     missing: usize,
-    parked: Vec<Parked>,
+    pub(super) parked: Vec<Parked>,
     begun: Time,
 }
 
@@ -101,16 +101,22 @@ impl<M: StateMachine> Shard<M> {
         let Some((purpose, location)) = self.log_reads.finish(read) else { return };
         let record = || read_back(location, blocks.ok()?).ok();
         match purpose {
-            Purpose::Load(id, position) => self.handle_loaded(id, position, record()),
+            Purpose::Load(id, position) => self.handle_loaded(id, position, location, record()),
             Purpose::CatchUp(job, position) => self.handle_served(job, position, record()),
             Purpose::Copy(run) => self.handle_copied(run, location, blocks),
         }
     }
 
-    fn handle_loaded(&mut self, id: EntityId, position: usize, record: Option<LogRecord>) {
+    fn handle_loaded(
+        &mut self,
+        id: EntityId,
+        position: usize,
+        location: Location,
+        record: Option<LogRecord>,
+    ) {
         let Some(loading) = self.loading.get_mut(&id) else { return };
         let Some(record) = record.filter(|record| record.entity() == id) else {
-            self.give_up(id);
+            self.give_up(id, location);
             return;
         };
         loading.records[position] = Some(record);
@@ -144,12 +150,12 @@ impl<M: StateMachine> Shard<M> {
     }
 
     /// A record cannot be read: acknowledged promises may be lost, so the entity abstains here.
-    fn give_up(&mut self, id: EntityId) {
+    fn give_up(&mut self, id: EntityId, at: Location) {
         let loading = self.loading.remove(&id).expect("called for an entity being loaded");
         self.abstaining.add_unreadable(id);
         self.checkpoint_loaded(id);
         let _ = self.sweeps.caught_up(id);
-        self.context.events.push_back(Event::Unreadable { entity: id });
+        self.context.events.push_back(Event::Unreadable { entity: id, at });
         self.unpark(id, loading.parked);
     }
 

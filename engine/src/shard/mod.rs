@@ -30,7 +30,7 @@ use plog::planted;
 use plog::recovery::RecoveredTail;
 use plog::segment::SpareId;
 use plog::summary::RecordSummary;
-use plog::vocabulary::{AcceptorId, EntityId, Entry, Lsn};
+use plog::vocabulary::{AcceptorId, EntityId, Entry, Generation, Lsn};
 
 use crate::config::ShardConfig;
 use crate::context::{Context, Event, Gated, Origin, Outgoing};
@@ -43,6 +43,7 @@ use crate::shard::cleaning::Cleaning;
 use crate::shard::entity_table::EntityTable;
 use crate::shard::loading::Loading;
 use crate::shard::log_reads::LogReads;
+use crate::shard::rejoining::Rejoining;
 use crate::shard::relays::Relays;
 use crate::shard::serving::CatchUpJob;
 use crate::shard::sweep::Sweeps;
@@ -59,8 +60,10 @@ mod abstaining;
 mod checkpointing;
 mod cleaning;
 mod entity_table;
+mod generations;
 mod loading;
 mod log_reads;
+mod rejoining;
 mod relays;
 mod serving;
 mod sweep;
@@ -75,6 +78,15 @@ pub struct PeerCore {
     pub acceptor: AcceptorId,
     /// Its core.
     pub core: u16,
+}
+
+/// What the handshake of a link said of the peer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct PeerLife {
+    /// Its generation; durable here before the link counts as up.
+    pub generation: Generation,
+    /// How many of its cores own entities, at least 1.
+    pub core_count: u16,
 }
 
 /// Whether the log has room.
@@ -105,6 +117,9 @@ pub struct Shard<M: StateMachine> {
     checkpointing: Checkpointing,
     cleaning: Cleaning,
     abstaining: Abstaining,
+    rejoining: Option<Rejoining>,
+    /// A later generation of this replica is about.
+    is_superseded: bool,
     relays: Relays,
     /// Messages and requests parked for entities being loaded.
     parked: usize,
@@ -134,6 +149,8 @@ impl<M: StateMachine> Shard<M> {
             checkpointing: Checkpointing::default(),
             cleaning: Cleaning::default(),
             abstaining: Abstaining::default(),
+            rejoining: None,
+            is_superseded: false,
             relays: Relays::default(),
             parked: 0,
             finished_load: None,
@@ -146,7 +163,7 @@ impl<M: StateMachine> Shard<M> {
     /// The next entity of the checkpoint that counts. Call for all, before the log's records.
     pub fn recover_checkpointed(&mut self, row: &Row) {
         let index = self.recovering.as_mut().expect("rows are recovered before anything else");
-        if row.image.is_none() && !planted!("abstention-forgotten") {
+        if row.image.is_none() {
             self.abstaining.add_unreadable(row.entity);
             return;
         }
@@ -224,6 +241,10 @@ impl<M: StateMachine> Shard<M> {
     }
 
     fn request(&mut self, origin: Origin, entity: EntityId, request: EntityRequest) {
+        if self.is_rejoining(entity) {
+            self.request_abstaining(origin, entity, request);
+            return;
+        }
         match self.reach(entity) {
             Reach::Ready => {}
             Reach::Absent => {
@@ -267,10 +288,22 @@ impl<M: StateMachine> Shard<M> {
         self.entities.touch(entities);
     }
 
-    /// A message from a peer's core. Its content was validated when it was decoded.
-    pub fn handle_message(&mut self, now: Time, from: PeerCore, message: PeerMessage) {
+    /// A message from a peer's core. Its content was validated when it was decoded. `generation`
+    /// is the one that the sender was of, as its link's handshake said.
+    pub fn handle_message(
+        &mut self,
+        now: Time,
+        from: PeerCore,
+        generation: Generation,
+        message: PeerMessage,
+    ) {
         self.context.now = now;
         if from.acceptor == self.context.me() || from.acceptor.0 >= self.context.config.replicas {
+            return;
+        }
+        self.learn_generation(from.acceptor, generation);
+        if generation < self.context.generations[from.acceptor.index()] || self.is_superseded {
+            self.context.counters.messages_outdated += 1;
             return;
         }
         self.message(from, message);
@@ -282,6 +315,14 @@ impl<M: StateMachine> Shard<M> {
         }
         match message {
             PeerMessage::Heartbeat => {}
+            PeerMessage::Generations(notice) => {
+                for (member, generation) in (0..).map(AcceptorId).zip(notice.known) {
+                    self.learn_generation(member, generation);
+                }
+            }
+            PeerMessage::ForwardAnswer(answer) if self.relays.holds(answer.forward) => {
+                self.relays.handle_answer(&mut self.context, from.acceptor, &answer);
+            }
             PeerMessage::Sweep(request) => self.answer_sweep(from, request),
             PeerMessage::SweepAnswer(answer) => self.handle_sweep_answer(from, &answer),
             PeerMessage::SweepHint => self.start_sweep(from),
@@ -307,6 +348,7 @@ impl<M: StateMachine> Shard<M> {
             | PeerMessage::Chosen(_)
             | PeerMessage::Newer(_)
             | PeerMessage::ReadCheck(_)
+            | PeerMessage::Finish(_)
             | PeerMessage::Forward(_) => self.message_for_entity(from, message),
         }
     }
@@ -349,7 +391,10 @@ impl<M: StateMachine> Shard<M> {
         let log_is_full = self.context.log.is_full();
         self.with_entity(id, |entity, context| match message {
             // A vote has to be logged: better to lose the request than to grow without bound.
-            PeerMessage::Entry(_) | PeerMessage::CatchUpAnswer(_) | PeerMessage::Image(_)
+            PeerMessage::Entry(_)
+            | PeerMessage::CatchUpAnswer(_)
+            | PeerMessage::Image(_)
+            | PeerMessage::Finish(_)
                 if log_is_full =>
             {
                 context.counters.messages_refused += 1;
@@ -361,6 +406,7 @@ impl<M: StateMachine> Shard<M> {
             PeerMessage::Chosen(notice) => entity.handle_chosen(context, from, &notice),
             PeerMessage::Newer(notice) => entity.handle_newer(context, from, notice),
             PeerMessage::ReadCheck(check) => entity.handle_read_check(context, from, check),
+            PeerMessage::Finish(request) => entity.handle_finish(context, from, request.entry),
             PeerMessage::ReadAnswer(answer) => entity.handle_read_answer(context, from, answer),
             PeerMessage::CatchUpAnswer(answer) => {
                 entity.handle_catch_up_answer(context, from, &answer);
@@ -374,7 +420,8 @@ impl<M: StateMachine> Shard<M> {
             | PeerMessage::Sweep(_)
             | PeerMessage::SweepAnswer(_)
             | PeerMessage::SweepHint
-            | PeerMessage::Heartbeat => unreachable!("handled by the shard"),
+            | PeerMessage::Heartbeat
+            | PeerMessage::Generations(_) => unreachable!("handled by the shard"),
         });
     }
 
@@ -394,6 +441,7 @@ impl<M: StateMachine> Shard<M> {
                 }
             }
         }
+        self.continue_rejoining();
     }
 
     /// A pre-written spare segment is ready.
@@ -407,10 +455,13 @@ impl<M: StateMachine> Shard<M> {
     }
 
     /// An inbound link from a peer's core is up: what it sends arrives from now on.
-    pub fn handle_peer_up(&mut self, now: Time, peer: PeerCore) {
+    pub fn handle_peer_up(&mut self, now: Time, peer: PeerCore, life: PeerLife) {
         self.context.now = now;
+        self.learn_generation(peer.acceptor, life.generation);
         self.context.links_up[peer.acceptor.index()] += 1;
-        if !self.abstaining.is_whole_shard() {
+        if self.rejoining.as_ref().is_some_and(Rejoining::is_sweeping) {
+            self.rejoin_peer_up(peer, life.core_count);
+        } else if !self.abstaining.is_whole_shard() {
             self.start_sweep(peer);
         }
     }
@@ -421,6 +472,7 @@ impl<M: StateMachine> Shard<M> {
         let links = &mut self.context.links_up[peer.acceptor.index()];
         *links = links.checked_sub(1).expect("a link goes down after it came up");
         self.sweeps.forget(peer);
+        self.rejoin_peer_down(peer);
     }
 
     /// The world had to drop messages to a peer's core.
@@ -447,6 +499,7 @@ impl<M: StateMachine> Shard<M> {
         }
         self.relays.handle_tick(&mut self.context);
         self.continue_sweeps();
+        self.continue_rejoining();
     }
 
     /// Makes everything pending go out with the next write, as before a stop.
@@ -504,6 +557,7 @@ impl<M: StateMachine> Shard<M> {
             self.context.lazy_deadline,
             self.sweeps.next_due(),
             self.relays.next_due(),
+            self.next_rejoin_due(),
             self.checkpointing.next_due(self.context.now),
         ];
         timers.into_iter().flatten().min()
@@ -569,6 +623,8 @@ impl<M: StateMachine> Shard<M> {
             timers: as_u64(self.context.timers.len()),
             abstaining: as_u64(self.abstaining.count()) + self.context.counters.diverged,
             abstaining_cores: u64::from(self.abstaining.is_whole_shard()),
+            rejoining_cores: u64::from(self.rejoining.is_some()),
+            rejoin_left: self.rejoin_left(),
             segments: as_u64(log.segments_held()),
             log_since_checkpoint: self.log_since_checkpoint(),
             checkpoint_size: self.checkpointing.size(),
@@ -617,9 +673,15 @@ impl<M: StateMachine> Shard<M> {
         let before = u64::from(entity.key_count());
         action(entity, &mut self.context);
         self.keys = self.keys - before + u64::from(entity.key_count());
+        let applied = entity.applied();
         let is_behind = entity.is_behind() && !entity.has_diverged();
-        if !is_behind && self.sweeps.caught_up(id) {
+        let has_reached_floor = !self.context.floors.is_empty() && self.reach_floor(id, applied);
+        let is_below_floor = self.context.floors.contains_key(&id);
+        if !is_behind && !is_below_floor && self.sweeps.caught_up(id) {
             self.continue_catch_ups();
+        }
+        if has_reached_floor {
+            self.continue_rejoining();
         }
     }
 

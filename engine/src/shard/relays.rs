@@ -56,6 +56,11 @@ impl Relays {
         self.commands.values().filter(|relayed| relayed.entity == entity).count()
     }
 
+    /// Whether a question of that name waits for its answer.
+    pub(crate) fn holds(&self, forward: u64) -> bool {
+        self.commands.contains_key(&forward)
+    }
+
     pub(crate) fn next_due(&self) -> Option<Time> {
         self.due.first().map(|(at, _)| *at)
     }

@@ -19,7 +19,7 @@ use crate::state_machine::StateMachine;
 use crate::time::Time;
 
 /// Entities asked for at a time.
-const PAGE: u32 = 512;
+pub(super) const PAGE: u32 = 512;
 
 /// Entities caught up at a time; with it the memory and traffic of a sweep is bounded.
 const CATCHING_UP_MAX: usize = 64;
@@ -117,16 +117,29 @@ impl<M: StateMachine> Shard<M> {
                 } else {
                     held.chosen.max(applied)
                 };
-                SweptEntity { entity: held.entity, chosen }
+                // What is not durable was shown to nobody, and will be shown only together with
+                // the asker's generation.
+                let mut last = held.last.max(chosen);
+                if planted!("floor-from-chosen-only") {
+                    last = chosen;
+                }
+                SweptEntity { entity: held.entity, chosen, last }
             })
             .collect();
-        let message =
-            PeerMessage::SweepAnswer(SweepAnswer { after: request.after, entities, done });
+        // Whoever may have lost something cannot say what was promised.
+        let is_whole = self.rejoining.is_none() && self.abstaining.count() == 0;
+        let counts_for = is_whole.then(|| self.context.generations[from.acceptor.index()]);
+        let after = request.after;
+        let answer = SweepAnswer { after, entities, done, counts_for };
+        let message = PeerMessage::SweepAnswer(answer);
         let to = from.acceptor;
         self.context.messages.push_back(Outgoing { to, core: Some(from.core), message });
     }
 
     pub(super) fn handle_sweep_answer(&mut self, from: PeerCore, answer: &SweepAnswer) {
+        if self.took_rejoin_page(from, answer) {
+            return;
+        }
         let rest_until = self.context.now.after_us(self.context.config.sweep_every_us);
         let Some(sweep) = self.sweeps.sweeps.get_mut(&from) else { return };
         if !matches!(sweep.state, SweepState::Asked(_)) || sweep.after != answer.after {
@@ -152,7 +165,7 @@ impl<M: StateMachine> Shard<M> {
         self.continue_catch_ups();
     }
 
-    fn known_chosen(&self, id: EntityId) -> Entry {
+    pub(super) fn known_chosen(&self, id: EntityId) -> Entry {
         match self.entities.get(id) {
             Some(entity) => entity.applied(),
             None => {
@@ -169,6 +182,15 @@ impl<M: StateMachine> Shard<M> {
             if self.known_chosen(id) < chosen && self.sweeps.catching_up.insert(id) {
                 self.note_behind(id, chosen, from);
             }
+        }
+        // As many tries as there are places: one that finds no memory is tried again later.
+        for _ in self.sweeps.catching_up.len()..CATCHING_UP_MAX {
+            let catching_up = std::mem::take(&mut self.sweeps.catching_up);
+            let next = self.next_below_floor(|id| catching_up.contains(&id));
+            self.sweeps.catching_up = catching_up;
+            let Some(id) = next else { break };
+            self.sweeps.catching_up.insert(id);
+            self.note_behind(id, Entry::ZERO, self.context.me());
         }
         if self.sweeps.found.is_empty() {
             let paused = |(peer, sweep): (&PeerCore, &Sweep)| {

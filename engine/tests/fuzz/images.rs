@@ -21,7 +21,7 @@ use plog::location::Location;
 use plog::log_config::LogConfig;
 use plog::log_record::LogRecord;
 use plog::segment::SegmentId;
-use plog::vocabulary::{AcceptorId, Ballot, BootEpoch, EntityId, Entry, Lsn, ValueId};
+use plog::vocabulary::{AcceptorId, Ballot, BootEpoch, EntityId, Entry, Generation, Lsn, ValueId};
 
 use crate::batches::request_fields;
 use crate::fuzzing::{Format, Plan, Random, Tally, fails, fuzz};
@@ -110,7 +110,7 @@ fn check_next(shard: &mut StringShard, applied: Entry) {
         chain: shard.applied(ENTITY).map_or(0, |(_, chain)| engine::chain::extend(chain, &[])),
         value: Some(Rc::from([])),
     };
-    shard.handle_message(Time(3), PEER, PeerMessage::Chosen(notice));
+    shard.handle_message(Time(3), PEER, Generation::FIRST, PeerMessage::Chosen(notice));
     assert_eq!(shard.applied(ENTITY).map(|(entry, _)| entry), Some(applied.next()));
     assert_eq!(shard.poll_event(), None);
 }
@@ -133,7 +133,7 @@ fn check_from_peer(read: Read, bytes: &[u8], applied: Entry, tally: &mut Tally) 
     assert_eq!(get(&mut shard, b"a"), Value::Null, "it is in memory now");
     let message = PeerMessage::Image(image_of(bytes, applied));
     assert_eq!(message_rules::check(&message, 3), Ok(()));
-    shard.handle_message(Time(1), PEER, message.clone());
+    shard.handle_message(Time(1), PEER, Generation::FIRST, message.clone());
     let (now, chain) = shard.applied(ENTITY).expect("in memory");
     let installed = shard.status().counters.images_installed;
     match read(bytes).filter(|_| applied > Entry::ZERO) {
@@ -141,7 +141,7 @@ fn check_from_peer(read: Read, bytes: &[u8], applied: Entry, tally: &mut Tally) 
             assert_eq!((now, chain, installed), (applied, 9, 1));
             check_content(&mut shard, &state);
             // A second copy changes nothing.
-            shard.handle_message(Time(1), PEER, message);
+            shard.handle_message(Time(1), PEER, Generation::FIRST, message);
             assert_eq!(shard.status().counters.images_installed, 1);
             check_next(&mut shard, applied);
             tally.count(&"Installed");
@@ -248,7 +248,7 @@ fn an_image_whose_state_is_of_another_entry_is_refused() {
     shard.finish_recovery(None, None);
     assert_eq!(get(&mut shard, b"a"), Value::Null);
     let image = image_of(&bytes, applied.next());
-    shard.handle_message(Time(1), PEER, PeerMessage::Image(image));
+    shard.handle_message(Time(1), PEER, Generation::FIRST, PeerMessage::Image(image));
     let (now, _) = shard.applied(ENTITY).expect("in memory");
     check_next(&mut shard, now);
 }

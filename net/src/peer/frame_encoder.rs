@@ -218,7 +218,9 @@ pub fn archived_size(message: &PeerMessage) -> usize {
         | PeerMessage::CatchUp(_)
         | PeerMessage::Sweep(_)
         | PeerMessage::SweepHint
-        | PeerMessage::Heartbeat => 0,
+        | PeerMessage::Heartbeat
+        | PeerMessage::Generations(_)
+        | PeerMessage::Finish(_) => 0,
     };
     size_of::<ArchivedPeerMessage>() + outside
 }
@@ -240,5 +242,7 @@ pub(crate) fn message_kind(message: &PeerMessage) -> &'static str {
         PeerMessage::SweepAnswer(_) => "sweep answer",
         PeerMessage::SweepHint => "sweep hint",
         PeerMessage::Heartbeat => "heartbeat",
+        PeerMessage::Generations(_) => "generations",
+        PeerMessage::Finish(_) => "finish",
     }
 }

@@ -11,6 +11,7 @@
 //! copy of it) is not heard.
 
 use plog::planted;
+use plog::vocabulary::BootEpoch;
 
 use crate::peer::frame::{PROTOCOL_VERSION, PROTOCOL_VERSION_MIN, u16_at, u32_at, u64_at, u128_at};
 pub use crate::peer::handshake_acceptor::{AcceptorFailure, AcceptorStep, HandshakeAcceptor};
@@ -301,7 +302,8 @@ impl Welcome {
 }
 
 /// Checks what both sides check of each other: that the peer is one the configuration names, still
-/// has the data it had, and is not an older copy of itself.
+/// has the data it had or is of a later generation, and is not an older copy of itself. Whoever
+/// goes on remembers the peer's incarnation and generation durably *first*.
 pub(crate) fn check_remembered(
     node_id: u8,
     incarnation: u128,
@@ -311,10 +313,17 @@ pub(crate) fn check_remembered(
     match remembered {
         Remembered::Unknown => Err(Refusal::UnknownNode { node_id }),
         Remembered::NeverMet => Ok(()),
-        Remembered::Met { incarnation: known, .. }
+        Remembered::Met { incarnation: known, boot_epoch: seen }
             if known != incarnation && !planted!("wiped-node-votes") =>
         {
-            Err(Refusal::Incarnation { node_id, remembered: known, got: incarnation })
+            // What a new data directory says counts only after the node said that the old one's
+            // votes no longer do: by a later generation.
+            let generation = BootEpoch(seen).generation();
+            if BootEpoch(boot_epoch).generation() > generation {
+                return Ok(());
+            }
+            let (remembered, generation) = (known, generation.0);
+            Err(Refusal::Incarnation { node_id, remembered, got: incarnation, generation })
         }
         Remembered::Met { boot_epoch: seen, .. } if boot_epoch < seen => {
             Err(Refusal::BootEpoch { node_id, seen, got: boot_epoch })

@@ -7,7 +7,7 @@
 use std::rc::Rc;
 
 use plog::entry_record::EntryRecord;
-use plog::vocabulary::{Ballot, EntityId, Entry, ValueId};
+use plog::vocabulary::{Ballot, EntityId, Entry, Generation, ValueId};
 use rkyv::{Archive, Deserialize, Serialize};
 
 use crate::peer::shared_bytes::{OptionalSharedBytes, SharedBytes};
@@ -43,6 +43,10 @@ pub enum PeerMessage {
     SweepHint,
     /// Nothing to say, but alive.
     Heartbeat,
+    /// Which generation of each replica the sender knows. Holds for all that it sends later.
+    Generations(GenerationsNotice),
+    /// Asks the receiver to see to it that an entry is chosen.
+    Finish(FinishRequest),
 }
 
 /// A value's name and bytes.
@@ -255,6 +259,8 @@ pub struct SweptEntity {
     pub entity: EntityId,
     /// Highest entry the sender holds as chosen.
     pub chosen: Entry,
+    /// Highest entry of which it holds anything durably: a promise counts. At least `chosen`.
+    pub last: Entry,
 }
 
 /// Answer to a [`SweepRequest`].
@@ -266,6 +272,25 @@ pub struct SweepAnswer {
     pub entities: Vec<SweptEntity>,
     /// Whether the sweep is at its end.
     pub done: bool,
+    /// The asker's generation as the sender knows it, durably; `None` from a sender that may have
+    /// lost something itself, whose word on what was promised does not count.
+    pub counts_for: Option<Generation>,
+}
+
+/// Which generation of each replica the sender knows: what it counts is of none before.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Eq, PartialEq)]
+pub struct GenerationsNotice {
+    /// By acceptor; 0 beyond the replica set.
+    pub known: [Generation; 5],
+}
+
+/// Asks the receiver to see to it that an entry is chosen: the sender may not vote before it is.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Eq, PartialEq)]
+pub struct FinishRequest {
+    /// The entity.
+    pub entity: EntityId,
+    /// The entry after the last that the sender applied.
+    pub entry: Entry,
 }
 
 impl PeerMessage {
@@ -283,7 +308,12 @@ impl PeerMessage {
             Self::Image(message) => Some(message.entity),
             Self::Forward(message) => Some(message.entity),
             Self::ForwardAnswer(message) => Some(message.entity),
-            Self::Sweep(_) | Self::SweepAnswer(_) | Self::SweepHint | Self::Heartbeat => None,
+            Self::Finish(message) => Some(message.entity),
+            Self::Sweep(_)
+            | Self::SweepAnswer(_)
+            | Self::SweepHint
+            | Self::Heartbeat
+            | Self::Generations(_) => None,
         }
     }
 }

@@ -5,7 +5,7 @@
 //! entry above [`ENTRY_MAX`]) are refused, so that adding one to a peer's number never overflows.
 
 use plog::entry_record::{EntryRecord, InvalidRecord};
-use plog::vocabulary::{Ballot, Entry, ValueId};
+use plog::vocabulary::{Ballot, Entry, Generation, ValueId};
 
 use crate::peer::message::{CarriedValue, PeerMessage};
 
@@ -54,6 +54,12 @@ pub enum InvalidMessage {
     ImplausibleRound {
         /// The round.
         round: u32,
+    },
+    /// A generation beyond [`Generation::LAST`].
+    #[error("generation {generation} is beyond every generation a node can have")]
+    ImplausibleGeneration {
+        /// The generation.
+        generation: u32,
     },
     /// The acceptor of a ballot or value is outside the replica set.
     #[error("acceptor {acceptor} is not in a replica set of {replicas}")]
@@ -157,14 +163,33 @@ pub fn check(message: &PeerMessage, replicas: u8) -> Result<(), InvalidMessage> 
             message.last_value_id.map_or(Ok(()), |id| rules.check_value_id(id))
         }
         PeerMessage::SweepAnswer(message) => {
-            message.entities.iter().try_for_each(|swept| check_plausible(swept.chosen))
+            for swept in &message.entities {
+                check_plausible(swept.last)?;
+                if swept.chosen > swept.last {
+                    let (first, last) = (swept.chosen, swept.last);
+                    return Err(InvalidMessage::InvertedRange { first, last });
+                }
+            }
+            message.counts_for.map_or(Ok(()), check_generation)
         }
+        PeerMessage::Generations(message) => {
+            message.known.iter().try_for_each(|generation| check_generation(*generation))
+        }
+        PeerMessage::Finish(message) => check_entry(message.entry),
         PeerMessage::Forward(_)
         | PeerMessage::ForwardAnswer(_)
         | PeerMessage::Sweep(_)
         | PeerMessage::SweepHint
         | PeerMessage::Heartbeat => Ok(()),
     }
+}
+
+/// A generation that a node can have.
+fn check_generation(generation: Generation) -> Result<(), InvalidMessage> {
+    if generation > Generation::LAST {
+        return Err(InvalidMessage::ImplausibleGeneration { generation: generation.0 });
+    }
+    Ok(())
 }
 
 /// An entry that exists.

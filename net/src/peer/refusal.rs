@@ -80,7 +80,7 @@ pub enum Refusal {
         "Node {node_id}'s data directory was replaced: it was known as incarnation \
          {remembered:032x} and now says {got:032x}. What it promised before is lost, so its votes \
          cannot be counted. Give the node its own data directory back, or replace the node \
-         explicitly so that it is rebuilt from the others."
+         explicitly, beyond generation {generation}, so that it is rebuilt from the others."
     )]
     Incarnation {
         /// The node.
@@ -89,6 +89,8 @@ pub enum Refusal {
         remembered: u128,
         /// The incarnation it says.
         got: u128,
+        /// The generation known: a node that replaces this one has to be of a later one.
+        generation: u32,
     },
     /// An earlier start than one already seen.
     #[error(
@@ -175,7 +177,9 @@ impl Refusal {
         // 11..16 are reserved.
         bytes[16..32].copy_from_slice(&numbers.expected.to_le_bytes());
         bytes[32..48].copy_from_slice(&numbers.got.to_le_bytes());
-        // 48..52 are reserved.
+        if let Self::Incarnation { generation, .. } = self {
+            bytes[48..52].copy_from_slice(&generation.to_le_bytes());
+        }
         seal(bytes)
     }
 
@@ -198,7 +202,7 @@ impl Refusal {
             Self::Replicas { expected, got } => {
                 Numbers { code: 6, node_id: 0, expected: expected.into(), got: got.into() }
             }
-            Self::Incarnation { node_id, remembered, got } => {
+            Self::Incarnation { node_id, remembered, got, .. } => {
                 Numbers { code: 7, node_id, expected: remembered, got }
             }
             Self::BootEpoch { node_id, seen, got } => {
@@ -236,7 +240,10 @@ impl Refusal {
             4 => Self::OwnId { node_id },
             5 => Self::UnknownNode { node_id },
             6 => Self::Replicas { expected: bytes[16], got: bytes[32] },
-            7 => Self::Incarnation { node_id, remembered: expected, got },
+            7 => {
+                let generation = u32_at(bytes, 48);
+                Self::Incarnation { node_id, remembered: expected, got, generation }
+            }
             8 => Self::BootEpoch { node_id, seen: expected_low, got: got_low },
             9 => Self::ReceiverCore { core: got_first, core_count: expected_first },
             10 => Self::PeerCore { node_id, core: got_first, core_count: expected_first },

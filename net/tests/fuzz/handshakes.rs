@@ -9,6 +9,8 @@ use net::peer::handshake::{
     Remembered, Target, Welcome,
 };
 
+use plog::vocabulary::BootEpoch;
+
 use crate::fuzzing::allocation::peak;
 use crate::fuzzing::{Format, Plan, Random, Tally, fails, fuzz};
 
@@ -97,6 +99,7 @@ fn made_refusal(random: &mut Random) -> Refusal {
             node_id,
             remembered: u128::from(random.next()) << 64,
             got: u128::from(random.next()),
+            generation: u32::from(core),
         },
         7 => Refusal::BootEpoch { node_id, seen: u32::from(core), got: u32::MAX },
         8 => Refusal::ReceiverCore { core, core_count },
@@ -182,7 +185,9 @@ fn may_be_let_in(hello: &[u8]) -> bool {
         Remembered::Unknown => false,
         Remembered::NeverMet => true,
         Remembered::Met { incarnation: known, boot_epoch: seen } => {
+            let generation = |epoch| BootEpoch(epoch).generation();
             incarnation == known && boot_epoch >= seen
+                || incarnation != known && generation(boot_epoch) > generation(seen)
         }
     };
     hello[..9] == *b"CERTPEER\x01"
@@ -338,11 +343,15 @@ fn check_dialler(dial: Dial, plan: &Plan, tally: &mut Tally) {
             let welcome = Welcome {
                 version: 1,
                 node_id: 2,
-                incarnation: node(2).incarnation,
+                incarnation: identity.incarnation,
                 boot_epoch: identity.boot_epoch,
                 core_count: identity.core_count,
                 core: 3,
             };
+            // Another incarnation than the one known has to be of a later generation.
+            let generation = BootEpoch(identity.boot_epoch).generation();
+            let is_itself = identity.incarnation == node(2).incarnation;
+            assert!(is_itself || generation > BootEpoch(5).generation());
             assert!(identity.boot_epoch >= 5 && identity.core_count > 3 && is_sealed(&bytes));
             assert_eq!((consumed, identity.local_core), (HANDSHAKE_SIZE, 1));
             // Reserved bytes are free for later versions: all else is what was encoded.

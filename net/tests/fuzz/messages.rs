@@ -4,11 +4,13 @@ use std::rc::Rc;
 
 use net::peer::message::{
     CarriedValue, CatchUpAnswer, CatchUpRequest, ChosenEntry, ChosenNotice, EntityImage,
-    EntryMessage, ForwardAnswer, ForwardedCommand, NewerNotice, PeerMessage, ReadAnswer, ReadCheck,
-    ReadOutcome, Request, SweepAnswer, SweepRequest, SweptEntity,
+    EntryMessage, FinishRequest, ForwardAnswer, ForwardedCommand, GenerationsNotice, NewerNotice,
+    PeerMessage, ReadAnswer, ReadCheck, ReadOutcome, Request, SweepAnswer, SweepRequest,
+    SweptEntity,
 };
+use net::peer::message_rules::ENTRY_MAX;
 use plog::entry_record::EntryRecord;
-use plog::vocabulary::{AcceptorId, Ballot, BootEpoch, EntityId, Entry, ValueId};
+use plog::vocabulary::{AcceptorId, Ballot, BootEpoch, EntityId, Entry, Generation, ValueId};
 
 use crate::fuzzing::Random;
 
@@ -117,18 +119,27 @@ fn forwarded(random: &mut Random) -> ForwardedCommand {
 }
 
 fn sweep_answer(random: &mut Random) -> SweepAnswer {
-    let swept = |random: &mut Random| SweptEntity { entity: entity(random), chosen: entry(random) };
+    let swept = |random: &mut Random| {
+        let chosen = entry(random);
+        let last = Entry(chosen.0 + small(random, 9));
+        SweptEntity { entity: entity(random), chosen, last: last.min(ENTRY_MAX) }
+    };
     SweepAnswer {
         after: maybe(random, entity),
         entities: (0..random.below(5)).map(|_| swept(random)).collect(),
         done: random.below(2) == 0,
+        counts_for: maybe(random, generation),
     }
+}
+
+fn generation(random: &mut Random) -> Generation {
+    Generation(u32::from(random.byte()))
 }
 
 /// A message of any kind.
 pub fn any_message(random: &mut Random) -> PeerMessage {
     let first = 1 + small(random, 100);
-    match random.below(14) {
+    match random.below(16) {
         0 => PeerMessage::Entry(entry_message(random)),
         1 => PeerMessage::Chosen(ChosenNotice {
             entity: entity(random),
@@ -177,6 +188,14 @@ pub fn any_message(random: &mut Random) -> PeerMessage {
         }
         11 => PeerMessage::SweepAnswer(sweep_answer(random)),
         12 => PeerMessage::SweepHint,
+        13 => {
+            let known = [(); 5].map(|()| generation(random));
+            PeerMessage::Generations(GenerationsNotice { known })
+        }
+        14 => {
+            let request = FinishRequest { entity: entity(random), entry: entry(random) };
+            PeerMessage::Finish(request)
+        }
         _ => PeerMessage::Heartbeat,
     }
 }

@@ -542,10 +542,16 @@ impl Core {
                         ("reason", &reason),
                     ],
                 ),
-                Event::Unreadable { entity } => log_line::error(
+                Event::Unreadable { entity, .. } => log_line::error(
                     "an entity cannot be read back from the log; it abstains, others serve it",
                     &[("entity", &format_args!("{:016x}", entity.0))],
                 ),
+                Event::Generation { .. }
+                | Event::Superseded { .. }
+                | Event::Swept { .. }
+                | Event::Rejoined => {
+                    unreachable!("no peer of a later generation is let in, and this node has none")
+                }
             }
         }
     }

@@ -291,10 +291,13 @@ impl Range {
         let seeds = self.end - self.begin;
         let per_thousand = match name {
             // Rare by their nature.
-            "values_unresolved" | "messages_ahead" => 1,
-            "no_ops" | "torn_writes" | "torn_tails" | "cut_logs" => 3,
+            "values_unresolved" => return seeds / 5000,
+            "messages_ahead" => 1,
+            "no_ops" | "torn_writes" | "torn_tails" | "cut_logs" | "damaged_starts" => 3,
             "dropped_messages" | "misdirected_writes" | "wipes" | "full_disks" => 5,
-            "damaged_starts" | "abstaining_starts" | "unreadable_entities" => 5,
+            "refused_handshakes" => 5,
+            "abstaining_starts" | "unreadable_entities" => 5,
+            "logs_put_aside" => 10,
             "read_errors" | "write_errors" | "unreported_writes" => 5,
             _ => 20,
         };

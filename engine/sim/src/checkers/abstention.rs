@@ -13,7 +13,7 @@ use crate::checkers::{Boot, Violation};
 /// See the module page.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Abstention {
-    /// Cores whose log was found damaged, in whatever boot.
+    /// Cores whose log was found damaged, until they begin another.
     cores: BTreeSet<(u8, u16)>,
     /// Entities that could not be read back, in this boot of their core.
     entities: BTreeSet<(Boot, EntityId)>,
@@ -28,13 +28,18 @@ impl Abstention {
         self.entities.insert((boot, entity));
     }
 
-    pub(super) fn forget(&mut self, node: u8) {
-        self.cores.retain(|(of, _)| *of != node);
-        self.entities.retain(|(boot, _)| boot.node != node);
+    pub(super) fn forget(&mut self, node: u8, core: u16) {
+        self.cores.remove(&(node, core));
+        self.entities.retain(|(boot, _)| (boot.node, boot.core) != (node, core));
     }
 
     fn is_whole_core(&self, boot: Boot) -> bool {
         self.cores.contains(&(boot.node, boot.core))
+    }
+
+    /// Whether the core may have lost what it would have to tell one that rejoins.
+    fn says_too_little(&self, boot: Boot) -> bool {
+        self.is_whole_core(boot) || self.entities.iter().any(|(of, _)| *of == boot)
     }
 
     fn covers(&self, boot: Boot, entity: EntityId) -> bool {
@@ -52,7 +57,7 @@ impl Abstention {
 
     pub(super) fn message(&self, from: Boot, message: &PeerMessage) -> Result<(), Violation> {
         let reveals = match message {
-            PeerMessage::Heartbeat | PeerMessage::Forward(_) => false,
+            PeerMessage::Heartbeat | PeerMessage::Forward(_) | PeerMessage::Generations(_) => false,
             PeerMessage::ForwardAnswer(answer) => {
                 answer.reply.is_some() && self.covers(from, answer.entity)
             }
@@ -60,10 +65,13 @@ impl Abstention {
                 let is_empty = answer.entries.is_empty() && answer.max_chosen == Entry::ZERO;
                 !is_empty && self.covers(from, answer.entity)
             }
-            PeerMessage::SweepAnswer(answer) => answer
-                .entities
-                .iter()
-                .any(|swept| swept.chosen > Entry::ZERO && self.covers(from, swept.entity)),
+            PeerMessage::SweepAnswer(answer) => {
+                answer
+                    .entities
+                    .iter()
+                    .any(|swept| swept.chosen > Entry::ZERO && self.covers(from, swept.entity))
+                    || answer.counts_for.is_some() && self.says_too_little(from)
+            }
             PeerMessage::Sweep(_) | PeerMessage::SweepHint => self.is_whole_core(from),
             PeerMessage::Entry(_)
             | PeerMessage::Chosen(_)
@@ -71,6 +79,7 @@ impl Abstention {
             | PeerMessage::ReadCheck(_)
             | PeerMessage::ReadAnswer(_)
             | PeerMessage::CatchUp(_)
+            | PeerMessage::Finish(_)
             | PeerMessage::Image(_) => {
                 message.entity().is_some_and(|entity| self.covers(from, entity))
             }
@@ -101,8 +110,9 @@ mod tests {
     }
 
     fn swept(chosen: Entry) -> PeerMessage {
-        let entities = vec![SweptEntity { entity: ENTITY, chosen }];
-        PeerMessage::SweepAnswer(SweepAnswer { after: None, entities, done: true })
+        let entities = vec![SweptEntity { entity: ENTITY, chosen, last: chosen }];
+        let counts_for = None;
+        PeerMessage::SweepAnswer(SweepAnswer { after: None, entities, done: true, counts_for })
     }
 
     #[test]
@@ -126,14 +136,20 @@ mod tests {
             }
         }
         abstention.message(Boot { core: 1, ..BOOT }, &newer(ENTITY)).unwrap();
-        abstention.forget(1);
+        abstention.forget(1, 0);
         abstention.message(later, &newer(ENTITY)).unwrap();
     }
 
     #[test]
     fn an_unreadable_entity_abstains_alone_and_in_that_boot() {
         let mut abstention = Abstention::default();
+        let (after, entities) = (None, Vec::new());
+        let counts_for = Some(plog::vocabulary::Generation(1));
+        let counted =
+            PeerMessage::SweepAnswer(SweepAnswer { after, entities, done: true, counts_for });
+        abstention.message(BOOT, &counted).unwrap();
         abstention.unreadable(BOOT, ENTITY);
+        assert!(abstention.message(BOOT, &counted).is_err(), "it cannot tell all");
         assert!(abstention.message(BOOT, &newer(ENTITY)).is_err());
         assert!(abstention.message(BOOT, &swept(Entry(1))).is_err());
         abstention.message(BOOT, &swept(Entry::ZERO)).unwrap();

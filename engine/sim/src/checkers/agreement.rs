@@ -7,18 +7,18 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use net::peer::message::{ChosenEntry, PeerMessage};
-use plog::entry_record::EntryRecord;
 use plog::log_record::{LogRecord, LoggedValue};
 use plog::vocabulary::{Ballot, EntityId, Entry, ValueId};
 
 use crate::checkers::Violation;
+use crate::checkers::votes::{Known, Votes};
 
 /// See the module page.
 #[derive(Clone, Debug, Default)]
 pub struct Agreement {
-    majority: u32,
-    /// The value of each ballot, and the nodes whose disks accepted it, one bit each.
-    ballots: BTreeMap<(EntityId, Entry, Ballot), (ValueId, u8)>,
+    majority: usize,
+    /// The value of each ballot, and whose disks accepted it.
+    ballots: BTreeMap<(EntityId, Entry, Ballot), (ValueId, Votes)>,
     /// A value is named within its entity: the cores of a node count for themselves.
     values: BTreeMap<(EntityId, ValueId), Rc<[u8]>>,
     chosen: BTreeMap<EntityId, EntityHistory>,
@@ -34,11 +34,16 @@ struct EntityHistory {
 
 impl Agreement {
     pub(super) fn new(replicas: usize) -> Self {
-        let majority = u32::try_from(replicas / 2 + 1).expect("few replicas");
-        Self { majority, ..Self::default() }
+        Self { majority: replicas / 2 + 1, ..Self::default() }
     }
 
-    pub(super) fn durable(&mut self, node: u8, record: &LogRecord) -> Result<(), Violation> {
+    /// A record reached the disk of a node that knew the others' generations so.
+    pub(super) fn durable(
+        &mut self,
+        node: u8,
+        known: &Known,
+        record: &LogRecord,
+    ) -> Result<(), Violation> {
         match record {
             LogRecord::Entry { entity, entry, record, value } => {
                 if let (LoggedValue::Inline(bytes), Some(id)) = (value, record.value_id) {
@@ -48,7 +53,7 @@ impl Agreement {
                 if record.chosen {
                     return self.said_to_be_chosen(node, *entity, *entry, id);
                 }
-                self.accepted(node, *entity, *entry, record, id)
+                self.accepted(node, known, (*entity, *entry, record.accepted), id)
             }
             LogRecord::Value { entity, value_id, bytes, .. } => {
                 self.value(*entity, *value_id, bytes)
@@ -66,15 +71,14 @@ impl Agreement {
     fn accepted(
         &mut self,
         node: u8,
-        entity: EntityId,
-        entry: Entry,
-        record: &EntryRecord,
+        known: &Known,
+        (entity, entry, ballot): (EntityId, Entry, Ballot),
         id: ValueId,
     ) -> Result<(), Violation> {
-        let nodes = self.ballot(entity, entry, record.accepted, id)?;
-        *nodes |= 1 << node;
-        let count = nodes.count_ones();
-        if count < self.majority {
+        let majority = self.majority;
+        let votes = self.ballot(entity, entry, ballot, id)?;
+        votes.add(node, known);
+        if votes.counted_together() < majority {
             return Ok(());
         }
         let history = self.chosen.entry(entity).or_default();
@@ -107,13 +111,14 @@ impl Agreement {
         entry: Entry,
         ballot: Ballot,
         id: ValueId,
-    ) -> Result<&mut u8, Violation> {
-        let (known, nodes) = self.ballots.entry((entity, entry, ballot)).or_insert((id, 0));
+    ) -> Result<&mut Votes, Violation> {
+        let (known, votes) =
+            self.ballots.entry((entity, entry, ballot)).or_insert_with(|| (id, Votes::default()));
         if *known != id {
             let what = format!("{entity:?} {entry:?} {ballot:?} carries {known:?} and {id:?}");
             return Err(Violation::new("ballot-unique", what));
         }
-        Ok(nodes)
+        Ok(votes)
     }
 
     fn value(&mut self, entity: EntityId, id: ValueId, bytes: &Rc<[u8]>) -> Result<(), Violation> {
@@ -169,7 +174,9 @@ impl Agreement {
             | PeerMessage::Sweep(_)
             | PeerMessage::SweepAnswer(_)
             | PeerMessage::SweepHint
-            | PeerMessage::Heartbeat => Ok(()),
+            | PeerMessage::Heartbeat
+            | PeerMessage::Generations(_)
+            | PeerMessage::Finish(_) => Ok(()),
         }
     }
 
@@ -235,6 +242,14 @@ impl Agreement {
         Entry(self.chosen.get(&entity).map_or(0, |history| history.chains.len() as u64))
     }
 
+    /// Every entity with the last entry of it that is chosen, holes or not.
+    pub(super) fn last_entries(&self) -> impl Iterator<Item = (EntityId, Entry)> {
+        self.chosen.iter().filter_map(|(entity, history)| {
+            let (last, _) = history.chosen.last_key_value()?;
+            Some((*entity, *last))
+        })
+    }
+
     /// Every entity with its chosen values, in order from entry 1.
     pub fn histories(&self) -> impl Iterator<Item = (EntityId, Vec<Rc<[u8]>>)> {
         self.chosen.iter().map(|(entity, history)| {
@@ -253,6 +268,9 @@ mod tests {
     use plog::vocabulary::{AcceptorId, Ballot, BootEpoch, EntityId, Entry, ValueId};
 
     use super::Agreement;
+    use crate::checkers::votes::Known;
+
+    const KNOWN: Known = [plog::vocabulary::Generation::FIRST; 5];
 
     const ENTITY: EntityId = EntityId(5);
 
@@ -279,37 +297,40 @@ mod tests {
     #[test]
     fn a_majority_of_disks_chooses_and_a_second_value_is_a_violation() {
         let mut agreement = Agreement::new(3);
-        agreement.durable(0, &accepted(1, 7, false)).unwrap();
+        agreement.durable(0, &KNOWN, &accepted(1, 7, false)).unwrap();
         assert_eq!(agreement.chosen_at(ENTITY, Entry(1)), None);
-        agreement.durable(0, &accepted(1, 7, false)).unwrap();
+        agreement.durable(0, &KNOWN, &accepted(1, 7, false)).unwrap();
         assert_eq!(agreement.chosen_at(ENTITY, Entry(1)), None, "one node counts once");
-        agreement.durable(2, &accepted(1, 7, false)).unwrap();
+        agreement.durable(2, &KNOWN, &accepted(1, 7, false)).unwrap();
         assert_eq!(agreement.chosen_at(ENTITY, Entry(1)), Some(id(7)));
         let chain = engine::chain::extend(0, &7_u64.to_le_bytes());
         assert_eq!(agreement.chain_at(ENTITY, Entry(1)), Some(chain));
-        agreement.durable(0, &accepted(2, 8, false)).unwrap();
-        let second = agreement.durable(1, &accepted(2, 8, false)).unwrap_err();
+        agreement.durable(0, &KNOWN, &accepted(2, 8, false)).unwrap();
+        let second = agreement.durable(1, &KNOWN, &accepted(2, 8, false)).unwrap_err();
         assert_eq!(second.invariant, "agreement");
     }
 
     #[test]
     fn what_no_majority_holds_must_not_be_called_chosen() {
         let mut agreement = Agreement::new(3);
-        agreement.durable(0, &accepted(1, 7, false)).unwrap();
-        assert_eq!(agreement.durable(1, &accepted(1, 7, true)).unwrap_err().invariant, "agreement");
+        agreement.durable(0, &KNOWN, &accepted(1, 7, false)).unwrap();
+        assert_eq!(
+            agreement.durable(1, &KNOWN, &accepted(1, 7, true)).unwrap_err().invariant,
+            "agreement"
+        );
     }
 
     #[test]
     fn a_ballot_with_two_values_and_a_value_with_two_contents_are_violations() {
         let mut agreement = Agreement::new(5);
-        agreement.durable(0, &accepted(1, 7, false)).unwrap();
-        let two = agreement.durable(1, &accepted(1, 8, false)).unwrap_err();
+        agreement.durable(0, &KNOWN, &accepted(1, 7, false)).unwrap();
+        let two = agreement.durable(1, &KNOWN, &accepted(1, 8, false)).unwrap_err();
         assert_eq!(two.invariant, "ballot-unique");
         let LogRecord::Entry { entity, entry, record, .. } = accepted(3, 7, false) else {
             unreachable!()
         };
         let value = LoggedValue::Inline(Rc::from([]));
         let other = LogRecord::Entry { entity, entry, record, value };
-        assert_eq!(agreement.durable(2, &other).unwrap_err().invariant, "validity");
+        assert_eq!(agreement.durable(2, &KNOWN, &other).unwrap_err().invariant, "validity");
     }
 }

@@ -9,7 +9,7 @@ use engine::request::Reply;
 use engine::shard::StringShard;
 use net::peer::message::PeerMessage;
 use plog::log_record::LogRecord;
-use plog::vocabulary::{EntityId, Lsn};
+use plog::vocabulary::{EntityId, Generation, Lsn};
 
 use crate::checkers::abstention::Abstention;
 use crate::checkers::agreement::Agreement;
@@ -17,6 +17,7 @@ use crate::checkers::bounds::Bounds;
 use crate::checkers::cursors::Cursors;
 use crate::checkers::order::Order;
 use crate::checkers::promises::Promises;
+use crate::checkers::rejoin::Rejoin;
 use crate::checkers::reveal::Reveal;
 
 pub use crate::violation::Violation;
@@ -29,7 +30,9 @@ pub mod cursors;
 pub mod order;
 pub mod promises;
 pub mod recovery;
+mod rejoin;
 pub mod reveal;
+mod votes;
 
 /// A core of a node in one of its boots.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -77,6 +80,7 @@ pub struct Checkers {
     pub agreement: Agreement,
     abstention: Abstention,
     promises: Promises,
+    rejoin: Rejoin,
     reveal: Reveal,
     order: Order,
     cursors: Cursors,
@@ -93,6 +97,7 @@ impl Checkers {
             agreement: Agreement::new(replicas),
             abstention: Abstention::default(),
             promises: Promises::default(),
+            rejoin: Rejoin::new(replicas),
             reveal: Reveal::default(),
             order: Order::default(),
             cursors: Cursors::default(),
@@ -101,14 +106,19 @@ impl Checkers {
         }
     }
 
-    /// A record reached a node's disk.
+    /// A record reached the disk of a node that knows such generations of all.
     ///
     /// # Errors
     ///
     /// The rule it breaks.
-    pub fn durable(&mut self, node: u8, record: &LogRecord) -> Result<(), Violation> {
+    pub fn durable(
+        &mut self,
+        node: u8,
+        known: &[Generation; 5],
+        record: &LogRecord,
+    ) -> Result<(), Violation> {
         self.compared.votes += 1;
-        self.agreement.durable(node, record)?;
+        self.agreement.durable(node, known, record)?;
         if let LogRecord::Entry { entity, entry, record, .. } = record {
             self.compared.promises += 1;
             self.promises.durable(node, *entity, *entry, record)?;
@@ -122,12 +132,47 @@ impl Checkers {
     /// # Errors
     ///
     /// The rule it breaks.
-    pub fn written(&mut self, by: Boot, record: &LogRecord) -> Result<(), Violation> {
+    pub fn written(
+        &mut self,
+        by: Boot,
+        known: &[Generation; 5],
+        record: &LogRecord,
+    ) -> Result<(), Violation> {
         self.abstention.written(by, record.entity())?;
-        self.durable(by.node, record)
+        self.rejoin.written(by, record)?;
+        self.durable(by.node, known, record)
     }
 
-    /// A core's log was found damaged: it abstains from now on, in every later boot, too.
+    /// A core begins anew, in this generation: what it held of the entities it owns is gone.
+    pub fn lost(
+        &mut self,
+        node: u8,
+        core: u16,
+        generation: Generation,
+        owns: impl Fn(EntityId) -> bool,
+    ) {
+        self.abstention.forget(node, core);
+        self.promises.forget(node, &owns);
+        self.reveal.forget(node, &owns);
+        self.rejoin.lost((node, core), generation, owns, &self.agreement);
+    }
+
+    /// Whether a core lost what it held, in whatever boot.
+    #[must_use]
+    pub fn has_lost(&self, node: u8, core: u16) -> bool {
+        self.rejoin.lost.contains(&(node, core))
+    }
+
+    /// What goes before the messages that a core sends.
+    ///
+    /// # Errors
+    ///
+    /// When it said more before.
+    pub fn generations(&mut self, from: Boot, known: &[Generation; 5]) -> Result<(), Violation> {
+        self.rejoin.generations(from, known)
+    }
+
+    /// A core's log was found damaged, and there is no other yet: it abstains.
     pub fn found_damaged(&mut self, boot: Boot) {
         self.abstention.found_damaged(boot);
     }
@@ -142,10 +187,16 @@ impl Checkers {
     /// # Errors
     ///
     /// The rule it breaks.
-    pub fn message(&mut self, from: Boot, message: &PeerMessage) -> Result<(), Violation> {
+    pub fn message(
+        &mut self,
+        from: Boot,
+        to: (u8, u16),
+        message: &PeerMessage,
+    ) -> Result<(), Violation> {
         self.compared.messages += 1;
         self.agreement.message(from.node, message)?;
         self.reveal.message(from.node, message, &self.agreement)?;
+        self.rejoin.message(from, to, message)?;
         self.abstention.message(from, message)
     }
 
@@ -202,11 +253,9 @@ impl Checkers {
         recovery::recovered(boot, durable, recovered)
     }
 
-    /// A node lost its disks: what it held no longer binds it.
+    /// A node lost its disks, and what it knew of the others with them.
     pub fn wiped(&mut self, node: u8) {
-        self.abstention.forget(node);
-        self.promises.forget(node);
-        self.reveal.forget(node);
+        self.rejoin.wiped(node);
     }
 
     /// The largest queues seen.

@@ -48,8 +48,8 @@ impl Promises {
         Ok(())
     }
 
-    pub(super) fn forget(&mut self, node: u8) {
-        self.records.retain(|(of, _, _), _| *of != node);
+    pub(super) fn forget(&mut self, node: u8, owns: impl Fn(EntityId) -> bool) {
+        self.records.retain(|(of, entity, _), _| *of != node || !owns(*entity));
     }
 }
 

@@ -71,7 +71,9 @@ impl Reveal {
             | PeerMessage::Forward(_)
             | PeerMessage::Sweep(_)
             | PeerMessage::SweepHint
-            | PeerMessage::Heartbeat => return Ok(()),
+            | PeerMessage::Heartbeat
+            | PeerMessage::Generations(_)
+            | PeerMessage::Finish(_) => return Ok(()),
         };
         known(from, entity, chosen, agreement)
     }
@@ -104,8 +106,8 @@ impl Reveal {
         }
     }
 
-    pub(super) fn forget(&mut self, node: u8) {
-        self.held.retain(|(of, _, _), _| *of != node);
+    pub(super) fn forget(&mut self, node: u8, owns: impl Fn(EntityId) -> bool) {
+        self.held.retain(|(of, entity, _), _| *of != node || !owns(*entity));
     }
 }
 

@@ -122,9 +122,6 @@ struct Run<'a> {
     next_item: usize,
     /// What ends when, ascending.
     ends: Vec<(u64, End)>,
-    victims: Vec<u8>,
-    /// Nodes that lost their disks, and are not let in any more.
-    wiped: Vec<u8>,
 }
 
 /// Runs a plan to its end, or to the first violation.
@@ -154,8 +151,6 @@ pub fn run(plan: &Plan) -> Report {
         clients: Clients::new(plan.seed, mix.workload, plan.operations),
         next_item: 0,
         ends: Vec::new(),
-        victims,
-        wiped: Vec::new(),
     };
     let result = run.phases();
     run.report(result)
@@ -168,6 +163,7 @@ impl Run<'_> {
         self.promptness()?;
         self.quiet_convergence()?;
         self.touch_everything()?;
+        self.healing()?;
         self.settle()?;
         let chosen = self.chosen_log()?;
         let history = self.clients.history();
@@ -234,7 +230,18 @@ impl Run<'_> {
         if self.world.is_up(node) {
             self.world.crash(node);
             self.ends_at(starts_at, End::Start(node));
+        } else if self.world.crash_registering(node) {
+            self.ends_at(starts_at, End::Start(node));
         }
+    }
+
+    /// Whether a node may lose its disks: it holds all it ever held, and with those that may not,
+    /// or whose disks may rot, no more than a minority loses anything at a time.
+    fn may_lose(&self, node: u8) -> bool {
+        let world = &self.world;
+        let others = (0..world.node_count()).filter(|other| *other != node);
+        let lossy = others.filter(|other| !world.is_whole(*other) || world.is_damageable(*other));
+        world.is_whole(node) && lossy.count() < usize::from(world.node_count() / 2)
     }
 
     fn begin(&mut self, item: Item) {
@@ -280,11 +287,9 @@ impl Run<'_> {
                 self.world.misdirect(node);
             }
             Kind::Wipe => {
-                debug_assert!(self.victims.contains(&node));
-                self.crash(node, until);
-                if !self.world.is_up(node) && !self.wiped.contains(&node) {
+                if self.may_lose(node) {
+                    self.crash(node, until);
                     self.world.wipe(node);
-                    self.wiped.push(node);
                 }
             }
         }
@@ -311,10 +316,6 @@ impl Run<'_> {
         for node in 0..self.world.node_count() {
             self.world.forget_planned_crash(node);
             self.world.set_disk_full(node, false);
-            if self.world.has_damaged_log(node) && self.world.is_up(node) {
-                // A restart must not make it forget.
-                self.world.crash(node);
-            }
             if !self.world.is_up(node) {
                 self.world.start(node);
             }
@@ -330,7 +331,29 @@ impl Run<'_> {
             self.clients.turn(&mut self.world);
             self.world.advance(2_000);
         }
-        self.fine()
+        self.healing()
+    }
+
+    /// With nothing in the way, whoever lost something comes to hold it again: by itself, or once
+    /// it is started anew where it found the loss while it ran.
+    fn healing(&mut self) -> Result<(), Violation> {
+        let deadline = self.world.now() + CONVERGES_WITHIN_US;
+        loop {
+            for node in 0..self.world.node_count() {
+                if self.world.is_up(node) && self.world.has_loss(node) {
+                    self.world.crash(node);
+                    self.world.start(node);
+                }
+            }
+            self.world.advance(20_000);
+            self.fine()?;
+            let lost = (0..self.world.node_count()).find(|node| !self.world.is_whole(*node));
+            let Some(node) = lost else { return Ok(()) };
+            if self.world.now() > deadline {
+                let what = format!("node {node} lost something and never takes part again");
+                return Err(Violation::new("rejoin", what));
+            }
+        }
     }
 
     /// Every entity of which something is chosen.
@@ -348,9 +371,7 @@ impl Run<'_> {
 
     /// Nodes that have to hold everything in the end.
     fn whole_nodes(&self) -> Vec<u8> {
-        (0..self.world.node_count())
-            .filter(|node| self.world.is_up(*node) && !self.wiped.contains(node))
-            .collect()
+        (0..self.world.node_count()).filter(|node| self.world.is_up(*node)).collect()
     }
 
     fn convergence(

@@ -26,9 +26,10 @@ impl World {
             return true;
         }
         match event {
-            Event::Frame { from, to, generation, bytes } => {
-                self.handle_frame(from, to, generation, &bytes);
+            Event::Frame { from, to, sender, generation, bytes } => {
+                self.handle_frame((from, sender), to, generation, &bytes);
             }
+            Event::Register { node, to, start } => self.register(node, to, start),
             Event::Written { to, start, failed } => self.handle_written(to, start, failed),
             Event::Read { to, start, read } => {
                 if !self.is_current(to, start) {
@@ -129,6 +130,8 @@ impl World {
         let node = &self.nodes[usize::from(id.node)];
         let boot = Boot { node: id.node, core: id.core, start: node.starts };
         let identity = node.log_identity(id);
+        let core = &node.cores[usize::from(id.core)];
+        let known = core.shard.as_ref().expect("it writes").known_generations();
         // A new segment's header stands before its first frame.
         let begin = if write.offset == 0 { BLOCK_SIZE } else { 0 };
         let frame = &write.buffer[begin..];
@@ -138,7 +141,10 @@ impl World {
         while !payload.is_empty() {
             let (record, used) = LogRecord::decode(payload).expect("its records are whole");
             payload = &payload[used..];
-            self.checker.written(boot, &record)?;
+            self.checker.written(boot, &known, &record)?;
+            let is_vote = matches!(&record, LogRecord::Entry { record, .. } if !record.chosen);
+            let has_lost = self.checker.has_lost(id.node, id.core);
+            self.coverage.votes_after_losses += u64::from(is_vote && has_lost);
         }
         self.core(id).durable = header.last_lsn();
         Ok(())
@@ -158,6 +164,7 @@ impl Event {
             | Self::Tick { to, .. }
             | Self::Silence { to, .. } => (*to, None),
             Self::Dial { from, to, .. } => (*to, Some(*from)),
+            Self::Register { node, to, .. } => (*node, Some(CoreId { node: *to, core: 0 })),
         }
     }
 }

@@ -105,8 +105,10 @@ impl World {
             }
         }
         self.coverage.checkpointed += images.len() as u64;
+        let shard = self.core(id).shard.as_ref().expect("it adopts");
+        let known = shard.known_generations();
         for image in images {
-            self.checker.durable(id.node, &image)?;
+            self.checker.durable(id.node, &known, &image)?;
         }
         Ok(())
     }

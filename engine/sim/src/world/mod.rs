@@ -7,6 +7,7 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BinaryHeap};
 
+use engine::abstention::Abstention;
 use engine::config::ShardConfig;
 use engine::context::Event as ShardEvent;
 use engine::request::{Command, EntityRequest, Freshness, Reply, Ticket};
@@ -19,7 +20,7 @@ use net::resp::value::Value;
 use plog::checkpoint::pointer::Pointer;
 use plog::index::EntityIndex;
 use plog::segment::{SegmentId, SpareId};
-use plog::vocabulary::{AcceptorId, EntityId, Entry};
+use plog::vocabulary::{AcceptorId, BootEpoch, EntityId, Entry, Generation};
 
 use crate::checkers::{Boot, Checkers, Violation};
 use crate::coverage::Coverage;
@@ -39,6 +40,7 @@ mod link;
 mod network;
 mod node;
 mod operator;
+mod registration;
 
 /// Names a core of a node.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -97,6 +99,7 @@ enum Event {
     Frame {
         from: CoreId,
         to: CoreId,
+        sender: Generation,
         generation: u32,
         bytes: Vec<u8>,
     },
@@ -127,6 +130,12 @@ enum Event {
     },
     Tick {
         to: CoreId,
+        start: u32,
+    },
+    /// A node with new disks asks another to register it.
+    Register {
+        node: CoreId,
+        to: u8,
         start: u32,
     },
     Dial {
@@ -575,16 +584,11 @@ impl World {
         }
         let boot = Boot { node: id.node, core: id.core, start };
         while let Some(event) = self.core(id).shard.as_mut().and_then(StringShard::poll_event) {
-            if let ShardEvent::Unreadable { entity } = event {
-                self.coverage.unreadable_entities += 1;
-                self.checker.unreadable(boot, entity);
-            }
+            self.handle_event(id, boot, event);
         }
         // All that leaves is shown to the checkers, held back or not.
         while let Some(outgoing) = self.core(id).shard.as_mut().and_then(StringShard::poll_message)
         {
-            let shown = self.checker.message(boot, &outgoing.message);
-            self.note(shown);
             let node = outgoing.to.0;
             let to = match outgoing.core {
                 Some(core) => CoreId { node, core },
@@ -593,6 +597,11 @@ impl World {
                     self.owner(node, entity)
                 }
             };
+            let shard = self.core(id).shard.as_ref().expect("it just spoke");
+            let known = shard.generations().map(|notice| notice.known).unwrap_or_default();
+            let shown = (self.checker.generations(boot, &known))
+                .and_then(|()| self.checker.message(boot, (to.node, to.core), &outgoing.message));
+            self.note(shown);
             self.send(id, to, outgoing.message);
             if self.dies_now(id.node) {
                 return;
@@ -620,6 +629,39 @@ impl World {
         if let Some(shard) = &core.shard {
             let looked = checker.shard(boot, shard, damageable);
             self.note(looked);
+        }
+    }
+
+    /// What a shard wants known, made durable before anything else leaves it.
+    fn handle_event(&mut self, id: CoreId, boot: Boot, event: ShardEvent) {
+        let node = &mut self.nodes[usize::from(id.node)];
+        let epoch = BootEpoch(node.epoch);
+        match event {
+            ShardEvent::Unreadable { entity, at } => {
+                self.coverage.unreadable_entities += 1;
+                let core = self.core(id);
+                if core.abstention.is_none_or(|known| known.is_made_up_for(epoch)) {
+                    core.abstention = Some(Abstention::of_unreadable(epoch, at));
+                }
+                self.checker.unreadable(boot, entity);
+            }
+            ShardEvent::Generation { member, generation } => {
+                node.learn(member.0, generation);
+            }
+            ShardEvent::Rejoined => {
+                self.coverage.rejoins += 1;
+                let core = self.core(id);
+                // What was lost meanwhile is not made up for.
+                core.abstention = core.abstention.filter(|known| !known.is_made_up_for(epoch));
+            }
+            ShardEvent::Superseded { by } => {
+                let what = format!("{boot:?} hears of its own later generation {by:?}");
+                self.note(Err(Violation::new("rejoin", what)));
+            }
+            ShardEvent::Swept { entities } => {
+                self.coverage.floors_waited_for += u64::try_from(entities).expect("few");
+            }
+            ShardEvent::Diverged { .. } => {}
         }
     }
 

@@ -1,12 +1,14 @@
 //! Connections between cores: dialling, sending, losing, breaking.
 
+use engine::shard::{PeerLife, StringShard};
 use net::peer::frame_decoder::FrameDecoder;
 use net::peer::frame_encoder::FrameEncoder;
 use net::peer::handshake::{
-    AcceptorStep, DiallerStep, HandshakeAcceptor, HandshakeDialler, PeerIdentity, Remembered,
-    Target,
+    AcceptorFailure, AcceptorStep, DiallerFailure, DiallerStep, HandshakeAcceptor,
+    HandshakeDialler, PeerIdentity, Target,
 };
 use net::peer::message::PeerMessage;
+use plog::vocabulary::{AcceptorId, BootEpoch, Generation};
 
 use crate::trace::What;
 use crate::world::link::{FRAME_SIZE_MAX, Link, UNDER_WAY_MAX};
@@ -17,6 +19,13 @@ const SILENCE_US: u64 = 1_000_000;
 
 /// Longest pause before a broken connection is dialled again, in microseconds.
 const REDIAL_MAX_US: u64 = 20_000;
+
+/// Who refused, and why.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum HandshakeFailed {
+    Acceptor(AcceptorFailure),
+    Dialler(DiallerFailure),
+}
 
 impl World {
     /// From now on nothing gets from `from` to `to`.
@@ -91,28 +100,45 @@ impl World {
         if !possible {
             return;
         }
-        let Some((acceptor, dialler)) = self.shake_hands(from, to) else {
+        let Ok((acceptor, dialler)) = self.shake_hands(from, to) else {
             self.coverage.refused_handshakes += 1;
             return;
         };
-        for (node, identity) in [(to.node, acceptor), (from.node, dialler)] {
-            self.nodes[usize::from(node)].remembered[usize::from(identity.node_id)] =
-                Remembered::Met {
-                    incarnation: identity.incarnation,
-                    boot_epoch: identity.boot_epoch,
-                };
-        }
+        self.remember(to.node, &acceptor);
+        self.remember(from.node, &dialler);
         self.coverage.handshakes += 1;
         let replicas = self.node_count();
         self.links.get_mut(&(from, to)).expect("dialled").begin(replicas);
         let now = self.clock_of(to.node);
         self.trace.note(self.now, What::LinkUp { from: from.node, to: to.node });
-        self.core(to).shard.as_mut().expect("it is up").handle_peer_up(now, from.peer());
+        let life = PeerLife {
+            generation: BootEpoch(acceptor.boot_epoch).generation(),
+            core_count: acceptor.core_count,
+        };
+        self.core(to).shard.as_mut().expect("it is up").handle_peer_up(now, from.peer(), life);
         self.pump(to);
     }
 
-    /// Who the acceptor and the dialler find at the other end; `None` when one refuses.
-    fn shake_hands(&self, from: CoreId, to: CoreId) -> Option<(PeerIdentity, PeerIdentity)> {
+    /// A node remembers durably whom it shook hands with. If that one is of a later generation than
+    /// was known, connections of the earlier one end.
+    pub(super) fn remember(&mut self, node: u8, identity: &PeerIdentity) {
+        let Some(generation) = self.nodes[usize::from(node)].remember(identity) else { return };
+        self.break_links(node, identity.node_id);
+        let now = self.clock_of(node);
+        for id in self.core_ids(node) {
+            if let Some(shard) = self.core(id).shard.as_mut() {
+                shard.handle_generation(now, AcceptorId(identity.node_id), generation);
+                self.pump(id);
+            }
+        }
+    }
+
+    /// Who the acceptor and the dialler find at the other end, unless one refuses.
+    pub(super) fn shake_hands(
+        &self,
+        from: CoreId,
+        to: CoreId,
+    ) -> Result<(PeerIdentity, PeerIdentity), HandshakeFailed> {
         let replicas = self.node_count();
         let nodes = &self.nodes;
         let introduce = |id: CoreId| nodes[usize::from(id.node)].introduction(id, replicas);
@@ -121,11 +147,19 @@ impl World {
         let mut dialler = HandshakeDialler::new(introduce(from), target);
         let mut acceptor = HandshakeAcceptor::new(introduce(to));
         let hello = dialler.hello();
-        let step = acceptor.handle_bytes(&hello, |of| remembers(to.node, of)).ok()?;
-        let AcceptorStep::Accepted { identity: accepted, answer, .. } = step else { return None };
-        let step = dialler.handle_bytes(&answer, |of| remembers(from.node, of)).ok()?;
-        let DiallerStep::Accepted { identity: dialled, .. } = step else { return None };
-        Some((accepted, dialled))
+        let step = acceptor
+            .handle_bytes(&hello, |of| remembers(to.node, of))
+            .map_err(HandshakeFailed::Acceptor)?;
+        let AcceptorStep::Accepted { identity: accepted, answer, .. } = step else {
+            unreachable!("all bytes came at once");
+        };
+        let step = dialler
+            .handle_bytes(&answer, |of| remembers(from.node, of))
+            .map_err(HandshakeFailed::Dialler)?;
+        let DiallerStep::Accepted { identity: dialled, .. } = step else {
+            unreachable!("all bytes came at once");
+        };
+        Ok((accepted, dialled))
     }
 
     /// Ends a connection; whoever receives on it notices, and the sender dials again.
@@ -200,20 +234,23 @@ impl World {
         let generation = self.links[&(from, to)].generation;
         let mut bytes = Vec::new();
         let mut encoder = FrameEncoder::new(FRAME_SIZE_MAX);
-        encoder.encode(&[message], &mut bytes).expect("messages fit a frame");
+        let messages = self.with_generations(from, message);
+        encoder.encode(&messages, &mut bytes).expect("messages fit a frame");
+        let sender = self.nodes[usize::from(from.node)].boot().generation();
         if self.chances.duplication.happens(faults.duplication) {
             self.coverage.duplicated_frames += 1;
             let delay = self.delay();
             let bytes = bytes.clone();
-            self.schedule(delay, Event::Frame { from, to, generation, bytes });
+            self.schedule(delay, Event::Frame { from, to, sender, generation, bytes });
         }
         self.corrupt(&mut bytes);
         let delay = self.delay();
-        self.schedule(delay, Event::Frame { from, to, generation, bytes });
+        self.schedule(delay, Event::Frame { from, to, sender, generation, bytes });
     }
 
     fn send_on_stream(&mut self, from: CoreId, to: CoreId, message: PeerMessage) {
         let is_cut = self.is_cut(from.node, to.node);
+        let messages = self.with_generations(from, message);
         let link = self.links.get_mut(&(from, to)).expect("it is up");
         if link.under_way > UNDER_WAY_MAX {
             link.is_behind = true;
@@ -221,7 +258,7 @@ impl World {
             return;
         }
         let mut bytes = Vec::new();
-        link.encoder.encode(&[message], &mut bytes).expect("messages fit a frame");
+        link.encoder.encode(&messages, &mut bytes).expect("messages fit a frame");
         link.under_way += bytes.len();
         let generation = link.generation;
         if is_cut {
@@ -251,7 +288,8 @@ impl World {
             let link = self.links.get_mut(&(from, to)).expect("it is up");
             link.clear_at = link.clear_at.max(arrives);
             let at = link.clear_at;
-            self.schedule_at(at, Event::Frame { from, to, generation, bytes });
+            let sender = self.nodes[usize::from(from.node)].boot().generation();
+            self.schedule_at(at, Event::Frame { from, to, sender, generation, bytes });
         }
     }
 
@@ -263,7 +301,19 @@ impl World {
         }
     }
 
-    pub(super) fn handle_frame(&mut self, from: CoreId, to: CoreId, generation: u32, bytes: &[u8]) {
+    /// What goes into one frame: first which generations the sender knows.
+    fn with_generations(&mut self, from: CoreId, message: PeerMessage) -> Vec<PeerMessage> {
+        let notice = self.core(from).shard.as_ref().and_then(StringShard::generations);
+        notice.map(PeerMessage::Generations).into_iter().chain([message]).collect()
+    }
+
+    pub(super) fn handle_frame(
+        &mut self,
+        (from, sender): (CoreId, Generation),
+        to: CoreId,
+        generation: u32,
+        bytes: &[u8],
+    ) {
         let replicas = self.node_count();
         let link = self.links.get_mut(&(from, to)).expect("sent on a link");
         let is_current = link.generation == generation && link.is_up;
@@ -291,7 +341,7 @@ impl World {
         let now = self.clock_of(to.node);
         if let Some(shard) = self.core(to).shard.as_mut() {
             for message in arrived {
-                shard.handle_message(now, from.peer(), message);
+                shard.handle_message(now, from.peer(), sender, message);
             }
             self.delivered += 1;
             self.pump(to);

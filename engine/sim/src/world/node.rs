@@ -3,7 +3,7 @@
 use engine::abstention::Abstention;
 use engine::config::ShardConfig;
 use engine::shard::StringShard;
-use net::peer::handshake::{LocalNode, Remembered};
+use net::peer::handshake::{LocalNode, PeerIdentity, Remembered};
 use plog::block::BLOCK_SIZE;
 use plog::checkpoint::pointer::Pointer;
 use plog::checkpoint::seal::{Seal, TableReader};
@@ -15,7 +15,7 @@ use plog::log_config::LogConfig;
 use plog::log_record::LogRecord;
 use plog::recovery::{Recovered, Scanner};
 use plog::segment::SegmentId;
-use plog::vocabulary::Lsn;
+use plog::vocabulary::{BootEpoch, Generation, Lsn};
 
 use crate::disk::Disk;
 use crate::world::CoreId;
@@ -38,8 +38,21 @@ pub(super) struct Core {
     pub(super) tick_at: Option<u64>,
     /// The last record that its disk is known to hold.
     pub(super) durable: Lsn,
-    /// That its log was found damaged, durably.
+    /// That it lost what it held, durably, until it has rejoined.
     pub(super) abstention: Option<Abstention>,
+    /// The generation in which its log began.
+    pub(super) log_generation: Generation,
+}
+
+/// How far a node with new disks is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Registering {
+    /// The generation it asks for: beyond all it has heard of.
+    pub(super) generation: Generation,
+    /// Who made that durable, one bit each.
+    pub(super) acknowledged: u8,
+    /// Its process runs.
+    pub(super) is_up: bool,
 }
 
 /// One node.
@@ -57,6 +70,10 @@ pub(super) struct Node {
     pub(super) frozen_until: u64,
     /// What it remembers of the others, durably.
     pub(super) remembered: Vec<Remembered>,
+    /// The generations of all that it knows, durably.
+    pub(super) generations: [Generation; 5],
+    /// While its disks are new: who registered it, and in which generation.
+    pub(super) registering: Option<Registering>,
     /// It crashes when it has let out so many more messages and replies.
     pub(super) dies_after: Option<u32>,
 }
@@ -72,6 +89,7 @@ impl Node {
             tick_at: None,
             durable: Lsn::ZERO,
             abstention: None,
+            log_generation: Generation::FIRST,
         };
         Self {
             epoch: 0,
@@ -81,6 +99,8 @@ impl Node {
             clock,
             frozen_until: 0,
             remembered: vec![Remembered::NeverMet; nodes],
+            generations: [Generation::FIRST; 5],
+            registering: None,
             dies_after: None,
         }
     }
@@ -94,11 +114,40 @@ impl Node {
         self.epoch = 0;
         self.incarnation = fresh;
         self.remembered.fill(Remembered::NeverMet);
+        self.generations = [Generation::FIRST; 5];
+        let generation = Generation(1);
+        self.registering = Some(Registering { generation, acknowledged: 0, is_up: false });
         for core in &mut self.cores {
             core.disk = Disk::default();
             core.durable = Lsn::ZERO;
             core.abstention = None;
         }
+    }
+
+    /// Its present boot, or the one that it would begin when it is registered.
+    pub(super) fn boot(&self) -> BootEpoch {
+        match self.registering {
+            Some(registering) => BootEpoch(registering.generation.epoch_before().0 + 1),
+            None => BootEpoch(self.epoch),
+        }
+    }
+
+    /// Remembers a node that it shook hands with; `None` when it knew all that, else what is new.
+    pub(super) fn remember(&mut self, identity: &PeerIdentity) -> Option<Generation> {
+        let PeerIdentity { node_id, incarnation, boot_epoch, .. } = *identity;
+        let place = usize::from(node_id);
+        self.remembered[place] = Remembered::Met { incarnation, boot_epoch };
+        self.learn(node_id, BootEpoch(boot_epoch).generation())
+    }
+
+    /// Makes a node's generation durable. It, if it is a later one than was known.
+    pub(super) fn learn(&mut self, node: u8, generation: Generation) -> Option<Generation> {
+        let known = &mut self.generations[usize::from(node)];
+        if generation <= *known {
+            return None;
+        }
+        *known = generation;
+        Some(generation)
     }
 
     /// How it introduces itself.
@@ -108,17 +157,19 @@ impl Node {
             node_id: core.node,
             replicas,
             incarnation: self.incarnation,
-            boot_epoch: self.epoch,
+            boot_epoch: self.boot().0,
             core_count: self.core_count(),
             core: core.core,
         }
     }
 
     pub(super) fn log_identity(&self, core: CoreId) -> LogIdentity {
+        // Each log of a core has an identity of its own: frames of an earlier one never pass.
+        let began = self.cores[usize::from(core.core)].log_generation;
         LogIdentity {
             cluster: CLUSTER_ID,
             node: core.node,
-            incarnation: self.incarnation,
+            incarnation: self.incarnation.wrapping_add(u128::from(began.0) << 32),
             core: core.core,
             core_count: self.core_count(),
         }
@@ -142,11 +193,11 @@ impl Node {
     }
 }
 
-/// What a start found on one core's disk, and the shard that goes on.
+/// What a start found on one core's disk, and the shard that goes on: recovery is to be finished.
 pub(super) struct RecoveredCore {
     pub(super) shard: StringShard,
     pub(super) outcome: Recovered,
-    /// Why the shard abstains; to be made durable before it speaks.
+    /// What was lost, now or before; to be made durable before it speaks.
     pub(super) abstention: Option<Abstention>,
     /// Records that the disk turned out to hold although their write was never reported.
     pub(super) unreported: Vec<LogRecord>,
@@ -193,11 +244,9 @@ pub(super) fn recover(config: ShardConfig, log_config: LogConfig, core: &Core) -
         damage = damage.or(Some(floor));
     }
     let found = damage.map(|segment| Abstention { since: epoch, segment, offset: 0 });
-    let abstention = Abstention::judge(&outcome, core.abstention, epoch).or(found);
-    match abstention {
-        Some(abstention) => shard.finish_recovery_abstaining(outcome.tail(), abstention),
-        None => shard.finish_recovery(outcome.tail(), disk.pointer),
-    }
+    let abstention = Abstention::judge(&outcome, core.abstention, epoch)
+        .filter(|known| found.is_none() || !known.is_made_up_for(epoch))
+        .or(found);
     RecoveredCore { shard, outcome, abstention, unreported }
 }
 

@@ -3,12 +3,14 @@
 use engine::config::ShardConfig;
 use engine::shard::LogSpace;
 use net::peer::message::{ChosenNotice, PeerMessage};
+use net::resp::slot::shard_of;
 use plog::block::BLOCK_SIZE;
 use plog::frame::FRAME_HEADER_SIZE;
 use plog::recovery::Recovered;
-use plog::vocabulary::{AcceptorId, Ballot, BootEpoch, EntityId, Entry};
+use plog::vocabulary::{AcceptorId, Ballot, BootEpoch, EntityId, Entry, Generation, Lsn};
 
 use crate::checkers::Boot;
+use crate::disk::Disk;
 use crate::faults::Faults;
 use crate::trace::What;
 use crate::world::node::{RecoveredCore, recover};
@@ -20,7 +22,9 @@ impl World {
         self.config.faults = faults;
     }
 
-    /// Starts a node from its disks, as the daemon does. A core whose log is damaged abstains.
+    /// Starts a node from its disks, as the daemon does. A core whose log is damaged begins another
+    /// in a new generation, if the disk has room, and rejoins; else it abstains. A node whose disks
+    /// are new asks the others to register it first.
     ///
     /// # Panics
     ///
@@ -28,36 +32,57 @@ impl World {
     pub fn start(&mut self, node: u8) {
         assert!(!self.is_up(node), "started when it is down");
         let index = usize::from(node);
+        if self.nodes[index].registering.is_some() {
+            self.start_registering(node);
+            return;
+        }
         self.nodes[index].epoch += 1;
         self.nodes[index].starts += 1;
-        let start = self.nodes[index].starts;
         self.nodes[index].dies_after = None;
+        let mut recovered = self.recover_cores(node);
+        let boot = self.nodes[index].boot();
+        let is_lost =
+            |core: &RecoveredCore| core.abstention.is_some_and(|lost| !lost.is_made_up_for(boot));
+        // Now and then there is no room for another log beside the damaged one.
+        let has_room = !self.full.contains(&node) && self.chances.errors.below(3) > 0;
+        if recovered.iter().any(is_lost) && has_room {
+            let lost: Vec<CoreId> = (self.core_ids(node).into_iter().zip(&recovered))
+                .filter_map(|(id, core)| is_lost(core).then_some(id))
+                .collect();
+            for (id, core) in self.core_ids(node).into_iter().zip(&recovered) {
+                let known = std::mem::replace(&mut self.core(id).abstention, core.abstention);
+                self.coverage.damaged_starts += u64::from(known != core.abstention);
+            }
+            let generation = boot.generation().next().expect("few losses");
+            self.nodes[index].epoch = generation.epoch_before().0 + 1;
+            for id in lost {
+                self.begin_another_log(id, generation);
+            }
+            recovered = self.recover_cores(node);
+        }
         let epoch = self.nodes[index].epoch;
         self.trace.note(self.now, What::Start { node, epoch });
-        let replicas = self.node_count();
-        let core_count = self.nodes[index].core_count();
-        let mut shards = Vec::new();
-        for id in self.core_ids(node) {
-            let mut config = ShardConfig::new(AcceptorId(node), replicas, BootEpoch(epoch));
-            (config.core, config.core_count) = (id.core, core_count);
-            config.seed ^= self.config.seed;
-            (self.config.configure)(&mut config);
-            let log_config = self.nodes[index].log_config(
-                id,
-                self.config.segment_size,
-                self.config.segments_max,
-            );
-            self.core(id).disk.tidy();
-            let recovered = recover(config, log_config, self.core(id));
-            let boot = Boot { node, core: id.core, start };
-            self.look_at_recovery(boot, &recovered);
-            shards.push(recovered.shard);
-        }
+        let boot = self.nodes[index].boot();
+        let start = self.nodes[index].starts;
+        let known = self.nodes[index].generations;
         let is_full = self.full.contains(&node);
-        for (core, mut shard) in self.nodes[index].cores.iter_mut().zip(shards) {
+        for (id, mut core) in self.core_ids(node).into_iter().zip(recovered) {
+            core.shard.know_generations(known);
+            self.look_at_recovery(Boot { node, core: id.core, start }, boot, &core);
+            let pointer = self.core(id).disk.pointer;
+            let tail = core.outcome.tail();
+            let mut shard = core.shard;
+            match core.abstention {
+                None => shard.finish_recovery(tail, pointer),
+                Some(lost) if lost.is_made_up_for(boot) => {
+                    shard.finish_recovery_rejoining(tail, pointer, lost);
+                }
+                Some(lost) => shard.finish_recovery_abstaining(tail, lost),
+            }
             if is_full {
                 shard.set_log_space(LogSpace::Full);
             }
+            let core = self.core(id);
             core.shard = Some(shard);
             core.write = None;
             core.part_write = None;
@@ -69,15 +94,58 @@ impl World {
         }
     }
 
+    /// What the disks of a node's cores hold.
+    fn recover_cores(&mut self, node: u8) -> Vec<RecoveredCore> {
+        let index = usize::from(node);
+        let epoch = self.nodes[index].epoch;
+        let replicas = self.node_count();
+        let core_count = self.nodes[index].core_count();
+        let mut recovered = Vec::new();
+        for id in self.core_ids(node) {
+            let mut config = ShardConfig::new(AcceptorId(node), replicas, BootEpoch(epoch));
+            (config.core, config.core_count) = (id.core, core_count);
+            config.seed ^= self.config.seed;
+            (self.config.configure)(&mut config);
+            let log_config = self.nodes[index].log_config(
+                id,
+                self.config.segment_size,
+                self.config.segments_max,
+            );
+            self.core(id).disk.tidy();
+            recovered.push(recover(config, log_config, self.core(id)));
+        }
+        recovered
+    }
+
+    /// A core puts its log aside and begins another in a new generation.
+    fn begin_another_log(&mut self, id: CoreId, generation: Generation) {
+        assert!(self.is_damageable(id.node), "a crash never damages a log: {id:?}");
+        let core = self.core(id);
+        core.disk = Disk::default();
+        core.durable = Lsn::ZERO;
+        core.log_generation = generation;
+        self.coverage.logs_put_aside += 1;
+        self.lose_core(id, generation);
+    }
+
+    /// The checkers hear that a core begins anew.
+    pub(super) fn lose_core(&mut self, id: CoreId, generation: Generation) {
+        let cores = self.nodes[usize::from(id.node)].core_count();
+        let owns = |entity| shard_of(entity, cores) == id.core;
+        self.checker.lost(id.node, id.core, generation, owns);
+    }
+
     /// What a core's recovery says, shown to the checkers and kept.
-    fn look_at_recovery(&mut self, boot: Boot, recovered: &RecoveredCore) {
+    fn look_at_recovery(&mut self, boot: Boot, epoch: BootEpoch, recovered: &RecoveredCore) {
         let outcome = &recovered.outcome;
         let damageable = self.is_damageable(boot.node);
         let id = CoreId { node: boot.node, core: boot.core };
+        let is_lost = recovered.abstention.is_some_and(|lost| !lost.is_made_up_for(epoch));
+        self.coverage.rejoining_starts += u64::from(recovered.abstention.is_some() && !is_lost);
         let core = self.core(id);
         let was_known = core.abstention.is_some();
-        core.abstention = core.abstention.or(recovered.abstention);
-        if recovered.abstention.is_some() {
+        core.abstention = recovered.abstention;
+        if is_lost {
             assert!(damageable, "a crash never damages a log: {boot:?}");
             self.coverage.damaged_starts += u64::from(!was_known);
             self.coverage.abstaining_starts += u64::from(was_known);
@@ -85,13 +153,14 @@ impl World {
             return;
         }
         let durable = core.durable;
-        let last = outcome.tail().map_or(plog::vocabulary::Lsn::ZERO, |tail| tail.last_lsn);
+        let last = outcome.tail().map_or(Lsn::ZERO, |tail| tail.last_lsn);
         core.durable = durable.max(last);
         self.coverage.torn_tails += u64::from(matches!(outcome, Recovered::TornTail { .. }));
         let looked = self.checker.recovered(boot, durable, last);
         self.note(looked);
+        let known = recovered.shard.known_generations();
         for record in &recovered.unreported {
-            let seen = self.checker.durable(boot.node, record);
+            let seen = self.checker.durable(boot.node, &known, record);
             self.note(seen);
         }
     }
@@ -110,14 +179,25 @@ impl World {
         let (to, from) = (self.owner(node, entity), self.owner(from, entity));
         let now = self.clock_of(node);
         let shard = self.core(to).shard.as_mut().expect("told while it is up");
-        shard.handle_message(now, from.peer(), PeerMessage::Chosen(notice));
+        let generation = shard.known_generations()[usize::from(from.node)];
+        shard.handle_message(now, from.peer(), generation, PeerMessage::Chosen(notice));
         self.pump(to);
     }
 
-    /// Whether a log of the node was found damaged.
+    /// Whether the node lost something in this generation, and so needs another start to rejoin.
     #[must_use]
-    pub fn has_damaged_log(&self, node: u8) -> bool {
-        self.nodes[usize::from(node)].cores.iter().any(|core| core.abstention.is_some())
+    pub fn has_loss(&self, node: u8) -> bool {
+        let node = &self.nodes[usize::from(node)];
+        let boot = node.boot();
+        let lost = node.cores.iter().filter_map(|core| core.abstention);
+        lost.into_iter().any(|lost| !lost.is_made_up_for(boot))
+    }
+
+    /// Whether the node holds, as far as it knows, all that it ever held.
+    #[must_use]
+    pub fn is_whole(&self, node: u8) -> bool {
+        let node = &self.nodes[usize::from(node)];
+        node.registering.is_none() && node.cores.iter().all(|core| core.abstention.is_none())
     }
 
     /// Whether an entity abstains on a node that runs.
@@ -138,6 +218,8 @@ impl World {
     pub fn crash(&mut self, node: u8) {
         assert!(self.is_up(node), "crashed when it is up");
         self.coverage.crashes += 1;
+        let is_rejoining = !self.is_whole(node) && !self.has_loss(node);
+        self.coverage.crashes_during_rejoin += u64::from(is_rejoining);
         self.trace.note(self.now, What::Crash { node });
         for id in self.core_ids(node) {
             // All, none, or any subset of the blocks under way survive.
@@ -165,9 +247,15 @@ impl World {
     /// the node is down: it is cut off before the damage, and looks whole.
     fn repair_files(&mut self, node: u8) {
         for id in self.core_ids(node) {
+            let boot = self.nodes[usize::from(node)].boot();
             let Some(found) = self.core(id).abstention else { continue };
+            if found.is_made_up_for(boot) {
+                continue; // its log is another one
+            }
             if self.chances.errors.below(2) == 0 {
-                self.core(id).disk.cut(found.segment, found.offset);
+                let block = u64::try_from(BLOCK_SIZE).expect("small");
+                let offset = found.offset - found.offset % block;
+                self.core(id).disk.cut(found.segment, offset);
                 self.coverage.cut_logs += 1;
             }
         }

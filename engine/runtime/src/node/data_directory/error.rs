@@ -135,7 +135,11 @@ pub enum DataDirectoryError {
         remedy: &'static str,
     },
     /// No further start can be counted.
-    #[error("data directory {}: boot epoch {epoch} is the last there is", path.display())]
+    #[error(
+        "data directory {}: boot epoch {epoch} is the last of its generation; a ballot beyond it \
+         could be another's, so the node must not start from this directory any more",
+        path.display()
+    )]
     EpochsRunOut {
         /// The directory.
         path: PathBuf,

@@ -23,6 +23,8 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use plog::vocabulary::BootEpoch;
+
 use crate::node::data_directory::boot_epoch::{BOOT, encode_boot};
 use crate::node::data_directory::contents::{PEERS, core_directory};
 use crate::node::data_directory::error::Result;
@@ -98,10 +100,11 @@ impl DataDirectory {
     ///
     /// When there is none left.
     pub fn next_epoch(&self) -> Result<u32> {
-        self.last_epoch.checked_add(1).ok_or_else(|| DataDirectoryError::EpochsRunOut {
-            path: self.path.clone(),
-            epoch: self.last_epoch,
-        })
+        let (path, epoch) = (self.path.clone(), self.last_epoch);
+        // Those beyond are the next generation's: a ballot made twice could carry two values.
+        (epoch.checked_add(1))
+            .filter(|next| BootEpoch(*next).generation() == BootEpoch(epoch.max(1)).generation())
+            .ok_or(DataDirectoryError::EpochsRunOut { path, epoch })
     }
 
     /// Counts this start: the epoch it returns is durable, above all earlier ones, and at least 1.

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 
 use net::peer::handshake::{PeerIdentity, Remembered};
 use net::peer::refusal::Refusal;
+use plog::vocabulary::{BootEpoch, Generation};
 
 use crate::node::known_incarnations::KnownIncarnations;
 use crate::reactor::node_shared::NodeShared;
@@ -42,12 +43,21 @@ impl Acquaintances {
     /// Remembers a peer's incarnation for ever, and its boot epoch while this node runs.
     pub(super) fn remember(&self, identity: &PeerIdentity) -> Result<(), String> {
         let PeerIdentity { node_id, incarnation, boot_epoch, .. } = *identity;
+        let generation = BootEpoch(boot_epoch).generation();
+        if generation > Generation::FIRST {
+            return Err(format!(
+                "node {node_id} was replaced: it is of generation {}, which this version cannot \
+                 remember; upgrade this node",
+                generation.0
+            ));
+        }
         let known = self
             .known_incarnations
             .remember(node_id, incarnation)
             .map_err(|error| error.to_string())?;
         if known != incarnation {
-            let refusal = Refusal::Incarnation { node_id, remembered: known, got: incarnation };
+            let (remembered, got, generation) = (known, incarnation, Generation::FIRST.0);
+            let refusal = Refusal::Incarnation { node_id, remembered, got, generation };
             return Err(refusal.to_string());
         }
         self.shared.peers[usize::from(node_id)].boot_epoch.fetch_max(boot_epoch, Ordering::Relaxed);

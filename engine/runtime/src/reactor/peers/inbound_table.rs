@@ -9,14 +9,14 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use engine::shard::{PeerCore, StringShard};
+use engine::shard::{PeerCore, PeerLife, StringShard};
 use engine::time::Time;
 use net::peer::frame::FrameDecoder;
 use net::peer::handshake::{AcceptorStep, HandshakeAcceptor, LocalNode, PeerIdentity};
 use net::peer::message::PeerMessage;
 use net::peer::refusal::Refusal;
 use net::resp::slot::shard_of;
-use plog::vocabulary::AcceptorId;
+use plog::vocabulary::{AcceptorId, BootEpoch, Generation};
 
 use crate::core_setup::Limits;
 use crate::node::log_line;
@@ -230,11 +230,12 @@ impl InboundTable {
         if let Err(reason) = self.acquaintances.remember(&identity) {
             let node_id = identity.node_id;
             log_line::warn("refused a peer connection", &[("node", &node_id), ("reason", &reason)]);
-            let Some(remembered) = self.acquaintances.incarnation(node_id) else {
+            let (got, generation) = (identity.incarnation, Generation::FIRST.0);
+            let remembered = self.acquaintances.incarnation(node_id);
+            let Some(remembered) = remembered.filter(|remembered| *remembered != got) else {
                 return Err(reason);
             };
-            let got = identity.incarnation;
-            let refusal = Refusal::Incarnation { node_id, remembered, got };
+            let refusal = Refusal::Incarnation { node_id, remembered, got, generation };
             let inbound = self.inbound.get_mut(key).expect("the caller found it");
             inbound.phase = InboundPhase::Refused;
             self.answer_inbound(key, refusal.encode().to_vec(), ring);
@@ -269,7 +270,8 @@ impl InboundTable {
             "a peer connected",
             &[("node", &identity.node_id), ("peer_core", &identity.core)],
         );
-        shard.handle_peer_up(now, peer);
+        let generation = BootEpoch(identity.boot_epoch).generation();
+        shard.handle_peer_up(now, peer, PeerLife { generation, core_count: identity.core_count });
     }
 
     fn take_frames(
@@ -284,6 +286,7 @@ impl InboundTable {
             unreachable!("frames are taken from established peers")
         };
         let from = PeerCore { acceptor: AcceptorId(identity.node_id), core: identity.core };
+        let generation = BootEpoch(identity.boot_epoch).generation();
         loop {
             let messages = match inbound.decoder.next_frame() {
                 Ok(None) => return Ok(()),
@@ -295,14 +298,23 @@ impl InboundTable {
                 u64::try_from(messages.len()).expect("a count fits 64 bits");
             shard.expect(messages.iter().filter_map(PeerMessage::entity));
             for message in messages {
-                if matches!(message, PeerMessage::Heartbeat) {
-                    continue;
+                match message {
+                    PeerMessage::Heartbeat => continue,
+                    PeerMessage::Generations(notice)
+                        if notice.known.iter().any(|known| *known > Generation::FIRST) =>
+                    {
+                        // What is known of generations has to be durable, and is not here yet.
+                        return Err("it speaks of replaced nodes, which this version cannot \
+                                    remember; upgrade this node"
+                            .to_owned());
+                    }
+                    _ => {}
                 }
                 let owner = message
                     .entity()
                     .map_or(self.local.core, |entity| shard_of(entity, self.local.core_count));
                 if owner == self.local.core {
-                    shard.handle_message(now, from, message);
+                    shard.handle_message(now, from, generation, message);
                 } else {
                     counters.peer_misrouted += 1;
                 }
