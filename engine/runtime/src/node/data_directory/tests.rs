@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::node::data_directory::boot_epoch::BOOT;
+use crate::node::data_directory::boot_epoch::{BOOT, encode_boot};
 use crate::node::data_directory::error::Result;
 use crate::node::data_directory::identity::IDENTITY;
 use crate::node::data_directory::{
@@ -62,6 +62,21 @@ fn flip(path: &Path) {
     let mut bytes = std::fs::read(path).unwrap();
     bytes[17] ^= 1;
     std::fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn no_boot_is_counted_beyond_its_generation() {
+    let (_directory, path) = started();
+    for (epoch, is_last) in [((1 << 20) - 1, false), (1 << 20, true), (u32::MAX, true)] {
+        two_copies::write(&path, &BOOT, BOOT.name, &encode_boot(epoch, 0xABCD)).unwrap();
+        let mut data = open(&path, &EXPECTED).unwrap();
+        match data.begin_boot() {
+            Ok(next) => assert!(!is_last && next == epoch + 1),
+            Err(error) => {
+                assert!(is_last && error.to_string().contains("last of its generation"), "{error}");
+            }
+        }
+    }
 }
 
 #[test]
