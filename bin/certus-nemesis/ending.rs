@@ -1,0 +1,227 @@
+//! After the last fault: all replicas become equal, and every node reads what was acknowledged.
+
+use std::time::{Duration, Instant};
+
+use net::resp::value::Value;
+
+use crate::check::Violation;
+use crate::failure::Failure;
+use crate::resp_client::RespClient;
+use crate::scene::Scene;
+use crate::workload::client::{Client, Record};
+use crate::workload::keys::{self, name_of};
+
+/// As long as the number of unlike keys falls in this time, replicas are becoming equal.
+const PROGRESS_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long a damaged node may take to become whole again, once it has begun.
+const REPAIRED_WITHIN: Duration = Duration::from_secs(120);
+
+/// Keys that are named when replicas stay unlike.
+const NAMED: usize = 5;
+
+/// Client ids of who reads at the end; no workload has so many clients.
+const AUDITOR: u16 = 60_000;
+
+/// Waits until all is equal, and reads everything at every node; what the auditor noted.
+///
+/// # Errors
+///
+/// Violations.
+pub fn audit(scene: &mut Scene) -> Result<Record, Failure> {
+    let direct = scene.cluster.nodes.iter().map(|node| node.place.client).collect();
+    let mut auditor = scene.workload.client(AUDITOR, direct);
+    // A read finishes what is still open: a write whose client heard nothing may come to be now.
+    read_everywhere(scene, &mut auditor)?;
+    wait_for_repair(scene)?;
+    let took = wait_until_equal(scene)?;
+    read_everywhere(scene, &mut auditor)?;
+    compare_local_reads(scene)?;
+    scene.say(&format!("all replicas of {} keys equal after {} ms", keys::COUNT, took.as_millis()));
+    Ok(auditor.into_record())
+}
+
+fn read_everywhere(scene: &mut Scene, auditor: &mut Client) -> Result<(), Failure> {
+    for id in scene.cluster.ids() {
+        scene.check_running(id)?;
+        auditor.turn_to(id.into());
+        for key in 0..keys::COUNT {
+            if auditor.read(key).is_none() {
+                let key = name_of(key);
+                let what = format!("{key} cannot be read at node {id} although all are well");
+                return Err(Failure::violation("availability", what, scene.now()));
+            }
+        }
+        scene.sleep(Duration::ZERO)?;
+    }
+    Ok(())
+}
+
+/// A node that abstains is waited for as long as it says that it is being repaired.
+fn wait_for_repair(scene: &mut Scene) -> Result<(), Failure> {
+    let Some(id) = scene.damaged else { return Ok(()) };
+    let begin = Instant::now();
+    let mut reason = scene.cluster.node(id).abstains();
+    while reason.as_ref().is_some_and(|reason| reason.contains("repair"))
+        && begin.elapsed() < REPAIRED_WITHIN
+    {
+        scene.sleep(Duration::from_millis(200))?;
+        reason = scene.cluster.node(id).abstains();
+    }
+    let state = if reason.is_some() { "still abstains" } else { "takes part again" };
+    scene.say(&format!("node {id}, which was damaged, {state}"));
+    Ok(())
+}
+
+/// What replicas say of each key's history.
+#[derive(Debug)]
+struct Comparison {
+    /// One connection for each node that takes part.
+    clients: Vec<(u8, RespClient)>,
+    unlike: Vec<u32>,
+}
+
+impl Comparison {
+    /// Compares the keys that were unlike so far; how many are left, and some of them.
+    fn compare(&mut self) -> Result<Vec<String>, Failure> {
+        let mut named = Vec::new();
+        let mut left = Vec::new();
+        for key in std::mem::take(&mut self.unlike) {
+            let mut said = Vec::new();
+            for (id, client) in &mut self.clients {
+                let reply = client.ask(&["CERTUS", "ENTITY", &name_of(key)]);
+                let history = match reply {
+                    Ok(reply) => history_in(&reply),
+                    Err(error) => format!("{error}"),
+                };
+                said.push((*id, history));
+            }
+            if said.windows(2).any(|pair| pair[0].1 != pair[1].1) {
+                if named.len() < NAMED {
+                    named.push(format!("{}: {said:?}", name_of(key)));
+                }
+                left.push(key);
+            }
+        }
+        self.unlike = left;
+        Ok(named)
+    }
+}
+
+/// How far a replica has applied an entity's entries, and their checksum.
+fn history_in(reply: &Value) -> String {
+    let Value::Array(fields) = reply else { return format!("{reply:?}") };
+    let wanted: Vec<String> = fields
+        .chunks_exact(2)
+        .filter(|pair| {
+            ["applied", "chain", "diverged", "abstains"]
+                .iter()
+                .any(|name| pair[0] == Value::bulk(name.as_bytes()))
+        })
+        .map(|pair| match &pair[1] {
+            Value::Bulk(text) => String::from_utf8_lossy(text).into_owned(),
+            Value::Integer(number) => number.to_string(),
+            other => format!("{other:?}"),
+        })
+        .collect();
+    wanted.join("/")
+}
+
+fn wait_until_equal(scene: &mut Scene) -> Result<Duration, Failure> {
+    let begin = Instant::now();
+    let mut clients = Vec::new();
+    for node in &scene.cluster.nodes {
+        let takes_part = scene.damaged != Some(node.id) || node.abstains().is_none();
+        if takes_part {
+            let client = node.connect().ok_or_else(|| {
+                let what = format!("node {} takes no connection", node.id);
+                Failure::violation("availability", what, scene.now())
+            })?;
+            clients.push((node.id, client));
+        }
+    }
+    let mut comparison = Comparison { clients, unlike: (0..keys::COUNT).collect() };
+    let mut fewest = usize::MAX;
+    let mut progress = Instant::now();
+    loop {
+        let named = comparison.compare()?;
+        let left = comparison.unlike.len();
+        if left == 0 {
+            return Ok(begin.elapsed());
+        }
+        if left < fewest {
+            (fewest, progress) = (left, Instant::now());
+        }
+        if progress.elapsed() > PROGRESS_WITHIN {
+            let what = format!(
+                "the replicas of {left} keys stay unlike (applied/chain/abstains/diverged): {}",
+                named.join("; ")
+            );
+            return Err(Failure::violation("convergence", what, scene.now()));
+        }
+        scene.sleep(Duration::from_millis(50))?;
+    }
+}
+
+/// What a replica reads without asking the others is what they all read now.
+fn compare_local_reads(scene: &mut Scene) -> Result<(), Failure> {
+    let mut clients = Vec::new();
+    for node in &scene.cluster.nodes {
+        let Some(mut client) = node.connect() else { continue };
+        if client.ask(&["READONLY"]).is_ok_and(|reply| reply == Value::OK) {
+            clients.push((node.id, client));
+        }
+    }
+    if clients.len() < scene.cluster.nodes.len() {
+        let what = "a node takes no connection for local reads";
+        return Err(Failure::violation("availability", what, scene.now()));
+    }
+    for key in 0..keys::COUNT {
+        let name = name_of(key);
+        let mut said = Vec::new();
+        for (id, client) in &mut clients {
+            let reply = client.ask(&["GET", &name]).map_err(|error| {
+                let what = format!("node {id} does not answer a local read of {name}: {error}");
+                Failure::violation("availability", what, scene.workload.now())
+            })?;
+            said.push((*id, reply));
+        }
+        if said.windows(2).any(|pair| pair[0].1 != pair[1].1) {
+            let what = format!("local reads of {name} differ between equal replicas: {said:?}");
+            let violation =
+                Violation { key: Some(key), rule: "convergence", what, at: scene.now() };
+            return Err(Failure::Violation(violation));
+        }
+    }
+    Ok(())
+}
+
+/// Stops all nodes in order, and has the files of those that are whole looked at.
+///
+/// # Errors
+///
+/// Violations: a node that does not stop, or leaves damaged files.
+pub fn stop(scene: &mut Scene) -> Result<(), Failure> {
+    let certus = scene.cluster.certus.clone();
+    for id in scene.cluster.ids() {
+        let status = scene.cluster.node(id).stop()?;
+        if status.is_none_or(|status| !status.success()) {
+            let lines = scene.cluster.node(id).last_lines();
+            let what = format!("node {id} does not stop in order: {status:?}\n{lines}");
+            return Err(Failure::violation("nodes run", what, scene.now()));
+        }
+        if scene.damaged == Some(id) {
+            continue;
+        }
+        let data = &scene.cluster.node(id).place.data_directory;
+        let output =
+            std::process::Command::new(&certus).args(["plog", "verify"]).arg(data).output()?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stdout);
+            let what = format!("the files of node {id} are damaged: {said}");
+            return Err(Failure::violation("files", what, scene.now()));
+        }
+    }
+    scene.say("all nodes stopped in order, their files are clean");
+    Ok(())
+}
