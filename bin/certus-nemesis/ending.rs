@@ -11,17 +11,15 @@ use crate::scene::Scene;
 use crate::workload::client::{Client, Record};
 use crate::workload::keys::{self, name_of};
 
-/// As long as the number of unlike keys falls in this time, replicas are becoming equal.
+/// As long as the number of unlike keys falls in this time, replicas are becoming equal; and as
+/// long as that of entities of which a damaged node abstains does, it is being repaired.
 const PROGRESS_WITHIN: Duration = Duration::from_secs(10);
-
-/// How long a damaged node may take to become whole again, once it has begun.
-const REPAIRED_WITHIN: Duration = Duration::from_secs(120);
 
 /// Keys that are named when replicas stay unlike.
 const NAMED: usize = 5;
 
-/// Client ids of who reads at the end; no workload has so many clients.
-const AUDITOR: u16 = 60_000;
+/// Ids of who reads at the end, from here on; no workload has so many clients.
+const AUDITORS: u16 = 60_000;
 
 /// Waits until all is equal, and reads everything at every node; what the auditor noted.
 ///
@@ -29,46 +27,59 @@ const AUDITOR: u16 = 60_000;
 ///
 /// Violations.
 pub fn audit(scene: &mut Scene) -> Result<Record, Failure> {
-    let direct = scene.cluster.nodes.iter().map(|node| node.place.client).collect();
-    let mut auditor = scene.workload.client(AUDITOR, direct);
     // A read finishes what is still open: a write whose client heard nothing may come to be now.
-    read_everywhere(scene, &mut auditor)?;
+    let mut record = read_everywhere(scene, AUDITORS)?;
     wait_for_repair(scene)?;
     let took = wait_until_equal(scene)?;
-    read_everywhere(scene, &mut auditor)?;
+    record.extend(read_everywhere(scene, AUDITORS + 100)?);
     compare_local_reads(scene)?;
     scene.say(&format!("all replicas of {} keys equal after {} ms", keys::COUNT, took.as_millis()));
-    Ok(auditor.into_record())
+    Ok(record)
 }
 
-fn read_everywhere(scene: &mut Scene, auditor: &mut Client) -> Result<(), Failure> {
-    for id in scene.cluster.ids() {
+/// Reads every key at every node, at all nodes at once, past the proxy.
+fn read_everywhere(scene: &mut Scene, first_id: u16) -> Result<Record, Failure> {
+    let nodes = scene.cluster.nodes.iter().map(|node| node.place.client);
+    let auditors = (first_id..).zip(nodes).map(|(id, node)| scene.workload.client(id, vec![node]));
+    let threads: Vec<_> =
+        auditors.map(|auditor| std::thread::spawn(|| read_all(auditor))).collect();
+    let mut record = Record::default();
+    for (id, thread) in scene.cluster.ids().zip(threads) {
+        let (mut noted, unread) = thread.join().expect("an auditor ends");
+        // Each knows one node only.
+        noted.operations.iter_mut().for_each(|operation| operation.node = id);
+        record.extend(noted);
         scene.check_running(id)?;
-        auditor.turn_to(id.into());
-        for key in 0..keys::COUNT {
-            if auditor.read(key).is_none() {
-                let key = name_of(key);
-                let what = format!("{key} cannot be read at node {id} although all are well");
-                return Err(Failure::violation("availability", what, scene.now()));
-            }
+        if let Some(key) = unread {
+            let key = name_of(key);
+            let what = format!("{key} cannot be read at node {id} although all are well");
+            return Err(Failure::violation("availability", what, scene.now()));
         }
-        scene.sleep(Duration::ZERO)?;
     }
-    Ok(())
+    scene.sleep(Duration::ZERO)?;
+    Ok(record)
 }
 
-/// A node that abstains is waited for as long as it says that it is being repaired.
+/// What an auditor noted, and the first key that could not be read.
+fn read_all(mut auditor: Client) -> (Record, Option<u32>) {
+    let unread = (0..keys::COUNT).find(|key| auditor.read(*key).is_none());
+    (auditor.into_record(), unread)
+}
+
+/// A node that was damaged is waited for as long as it abstains of ever fewer entities.
 fn wait_for_repair(scene: &mut Scene) -> Result<(), Failure> {
     let Some(id) = scene.damaged else { return Ok(()) };
-    let begin = Instant::now();
-    let mut reason = scene.cluster.node(id).abstains();
-    while reason.as_ref().is_some_and(|reason| reason.contains("repair"))
-        && begin.elapsed() < REPAIRED_WITHIN
-    {
-        scene.sleep(Duration::from_millis(200))?;
-        reason = scene.cluster.node(id).abstains();
+    let mut fewest = u64::MAX;
+    let mut progress = Instant::now();
+    while fewest > 0 && progress.elapsed() < PROGRESS_WITHIN {
+        if let Some(abstaining) = scene.cluster.node(id).abstaining()
+            && abstaining < fewest
+        {
+            (fewest, progress) = (abstaining, Instant::now());
+        }
+        scene.sleep(Duration::from_millis(100))?;
     }
-    let state = if reason.is_some() { "still abstains" } else { "takes part again" };
+    let state = if fewest > 0 { "still abstains" } else { "takes part again" };
     scene.say(&format!("node {id}, which was damaged, {state}"));
     Ok(())
 }

@@ -157,6 +157,13 @@ impl Node {
         reasons.map(str::to_owned).next()
     }
 
+    /// Of how many entities it abstains.
+    pub fn abstaining(&self) -> Option<u64> {
+        let status = self.status()?;
+        let cores = status["cores"].as_array()?.iter();
+        cores.map(|core| core["shard"]["gauges"]["abstaining"].as_u64()).sum()
+    }
+
     /// How much it has said so far.
     pub fn log_length(&self) -> u64 {
         fs::metadata(&self.place.log_file).map_or(0, |metadata| metadata.len())

@@ -131,11 +131,6 @@ impl Client {
         self.record
     }
 
-    /// Turns to a node.
-    pub fn turn_to(&mut self, node: usize) {
-        self.node = node;
-    }
-
     fn use_register(&mut self, key: u32) {
         let name = name_of(key).into_bytes();
         match self.random.below(100) {
