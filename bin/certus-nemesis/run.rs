@@ -127,6 +127,10 @@ pub fn run(arguments: &Arguments, directory: &Path, seed: u64) -> io::Result<u8>
         let what = format!("{rate} answers a second, fewer than --rate-min {}", arguments.rate_min);
         verdict.proves_nothing.get_or_insert(what);
     }
+    // Whatever runs still ends here and now, before its files are removed.
+    for id in scene.cluster.ids() {
+        scene.cluster.node(id).kill()?;
+    }
     Ok(report(&verdict, rate, directory, &mut scene))
 }
 
