@@ -504,6 +504,14 @@ impl Log {
         wanted.min(self.config.segments_max.saturating_sub(held + reserve))
     }
 
+    /// Whether the next segment has to wait until an old one is freed.
+    #[must_use]
+    pub fn is_at_its_limit(&self) -> bool {
+        let held = self.segments_held() + self.recycling;
+        let limit = self.config.segments_max.saturating_sub(self.config.reserve_segments());
+        self.spares.is_empty() && held >= limit
+    }
+
     /// Lets the log use its last segments, or no longer: what is pending must become durable for a
     /// checkpoint to count, and only that frees others.
     pub fn open_reserve(&mut self, is_open: bool) {

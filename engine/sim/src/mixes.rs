@@ -56,6 +56,7 @@ fn little_memory(config: &mut ShardConfig) {
     short_times(config);
     config.entities_in_memory_max = 2;
     config.image_every_entries = 4;
+    config.hold_entries = 2;
     config.max_embedded_value = 16;
 }
 
@@ -69,6 +70,7 @@ fn small_batches(config: &mut ShardConfig) {
     short_times(config);
     config.batch_commands_max = 2;
     config.image_every_entries = 6;
+    config.hold_entries = 3;
     config.request_ids_max = 64;
 }
 

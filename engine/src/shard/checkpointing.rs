@@ -68,6 +68,17 @@ pub enum FileJob {
     },
 }
 
+/// Why a checkpoint that was asked for will not come.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum NoCheckpoint {
+    /// The log is damaged; nothing is written any more.
+    #[error("this core abstains and writes nothing")]
+    Abstains,
+    /// There is nothing to hold.
+    #[error("this core has never written anything")]
+    NothingLogged,
+}
+
 /// An image that goes into the checkpoint as it is.
 #[derive(Clone, Copy, Debug)]
 struct Copied {
@@ -136,6 +147,15 @@ impl Checkpointing {
         self.adopted.map_or(0, |adopted| adopted.bytes)
     }
 
+    /// The number of the checkpoint that counts, 0 for none.
+    pub(crate) fn number(&self) -> u64 {
+        self.adopted.map_or(0, |adopted| adopted.checkpoint.0)
+    }
+
+    fn next_id(&self) -> CheckpointId {
+        self.adopted.map_or(CheckpointId::FIRST, |last| last.checkpoint.next())
+    }
+
     pub(crate) fn is_running(&self) -> bool {
         self.walk.is_some()
     }
@@ -154,9 +174,22 @@ impl Walk {
 }
 
 impl<M: StateMachine> Shard<M> {
-    /// Begins a checkpoint as soon as possible, whatever was logged since the last one.
-    pub fn request_checkpoint(&mut self) {
+    /// Begins a checkpoint as soon as possible, whatever was logged since the last one. One that is
+    /// under way began before and does not count.
+    ///
+    /// # Errors
+    ///
+    /// When there will be none.
+    pub fn request_checkpoint(&mut self) -> Result<CheckpointId, NoCheckpoint> {
+        if self.abstaining.is_whole_shard() {
+            return Err(NoCheckpoint::Abstains);
+        }
+        if self.context.log.floor_now().is_none() {
+            return Err(NoCheckpoint::NothingLogged);
+        }
         self.checkpointing.is_requested = true;
+        let running = self.checkpointing.walk.as_ref().map(|walk| walk.writer.id());
+        Ok(running.map_or_else(|| self.checkpointing.next_id(), CheckpointId::next))
     }
 
     /// Bytes of log written since the checkpoint that counts began.
@@ -206,8 +239,7 @@ impl<M: StateMachine> Shard<M> {
             floor = floor.next();
         }
         self.checkpointing.is_requested = false;
-        let id =
-            self.checkpointing.adopted.map_or(CheckpointId::FIRST, |last| last.checkpoint.next());
+        let id = self.checkpointing.next_id();
         let begin = self.context.log.appended();
         let part_bytes = self.context.config.checkpoint_part_bytes;
         let writer = CheckpointWriter::new(self.log_config.identity, id, floor, begin, part_bytes);
