@@ -518,6 +518,13 @@ impl Log {
         self.is_reserve_open = is_open;
     }
 
+    /// Whether what a checkpoint waits for waits for a segment: the reserve is open, and the next
+    /// frame fits nowhere.
+    #[must_use]
+    pub fn settles_for_want_of_a_segment(&self) -> bool {
+        self.is_reserve_open && self.spares.is_empty() && self.frames_waiting() > 0
+    }
+
     /// Whether a freed segment should become a spare; if so, it counts as one from now on.
     pub fn take_recycled(&mut self) -> bool {
         let wanted = self.spares_wanted() > 0;

@@ -21,8 +21,8 @@ use plog::summary::RecordSummary;
 use plog::vocabulary::{EntityId, Entry, Lsn};
 
 use crate::context::Event;
-use crate::shard::Shard;
 use crate::shard::log_reads::{Purpose, ReadFailed};
+use crate::shard::{LogSpace, Shard};
 use crate::state_machine::StateMachine;
 use crate::time::Time;
 
@@ -192,6 +192,12 @@ impl<M: StateMachine> Shard<M> {
         Ok(running.map_or_else(|| self.checkpointing.next_id(), CheckpointId::next))
     }
 
+    /// Whether a checkpoint is being written or adopted.
+    #[must_use]
+    pub fn is_checkpointing(&self) -> bool {
+        self.checkpointing.is_running()
+    }
+
     /// Bytes of log written since the checkpoint that counts began.
     pub(super) fn log_since_checkpoint(&self) -> u64 {
         self.context.log.position().saturating_sub(self.checkpointing.position)
@@ -231,7 +237,13 @@ impl<M: StateMachine> Shard<M> {
         let is_due = config.checkpoint_log_bytes > 0
             && since >= config.checkpoint_log_bytes
             && (since >= proportion || self.is_log_near_its_limit());
-        if !is_due && !self.checkpointing.is_requested || self.checkpointing.superseded.is_some() {
+        // On a full disk one is due as soon as a segment can go for it, and no sooner.
+        let makes_room = config.checkpoint_log_bytes > 0
+            && self.log_space != LogSpace::Available
+            && self.context.log.floor_now().is_some_and(|now| now > self.checkpointing.floor());
+        if !is_due && !makes_room && !self.checkpointing.is_requested
+            || self.checkpointing.superseded.is_some()
+        {
             return;
         }
         let Some(mut floor) = self.context.log.floor_now() else { return };
@@ -283,7 +295,7 @@ impl<M: StateMachine> Shard<M> {
                 }
                 // What was appended anew has to be durable before the old copies go.
                 walk.stage = Stage::Settling(self.context.log.appended());
-                self.context.log.open_reserve(true);
+                self.context.log.open_reserve(!planted!("reserve-stays-closed"));
                 if !planted!("adopted-before-durable") {
                     self.context.log.flush();
                 }
@@ -309,13 +321,19 @@ impl<M: StateMachine> Shard<M> {
             self.checkpointing.superseded = self.checkpointing.adopted;
         }
         let writer = &walk.writer;
-        FileStep::Job(FileJob::Adopt(Pointer {
+        let pointer = Pointer {
             checkpoint: writer.id(),
             parts: writer.parts(),
             floor: writer.floor(),
             settled: self.context.log.last_record(),
             bytes: writer.bytes(),
-        }))
+        };
+        if planted!("failed-checkpoint-adopted")
+            && let Some(adopted) = &mut self.checkpointing.adopted
+        {
+            adopted.floor = pointer.floor;
+        }
+        FileStep::Job(FileJob::Adopt(pointer))
     }
 
     /// Gives the writer what comes next, until it has a frame to write or has to wait for a read.

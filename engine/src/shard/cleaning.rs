@@ -54,7 +54,7 @@ impl<M: StateMachine> Shard<M> {
 
     /// Decides whether writes are taken.
     pub(super) fn judge_room(&mut self) {
-        self.context.log_full = if self.log_space == LogSpace::Full {
+        self.context.log_full = if self.log_space != LogSpace::Available {
             Some(LogFull::Disk)
         } else if self.cleaning.is_paused && self.context.log.is_at_its_limit() {
             Some(LogFull::CleanerPaused)
@@ -63,8 +63,12 @@ impl<M: StateMachine> Shard<M> {
         };
     }
 
-    /// Whether checkpoints must hurry: the log holds most of the segments that it may.
+    /// Whether checkpoints must hurry, and nothing is held for peers: the log holds most of the
+    /// segments that it may, or the disk is full.
     pub(super) fn is_log_near_its_limit(&self) -> bool {
+        if self.log_space != LogSpace::Available {
+            return true;
+        }
         let log = &self.context.log;
         let limit = log.config().segments_max.saturating_sub(log.config().reserve_segments());
         log.segments_held() >= limit - limit / 4
@@ -104,7 +108,8 @@ impl<M: StateMachine> Shard<M> {
             return None;
         }
         let freed = self.context.log.free(oldest).ok()?;
-        let becomes = self.context.log.take_recycled().then_some(freed.spare);
+        let is_kept = self.log_space != LogSpace::FullReserveGivenBack;
+        let becomes = (is_kept && self.context.log.take_recycled()).then_some(freed.spare);
         self.cleaning.is_under_way = true;
         self.context.counters.segments_freed += 1;
         let pause_us = u64::from(self.log_config.segment_size) * 1_000_000

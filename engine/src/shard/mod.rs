@@ -84,6 +84,9 @@ pub enum LogSpace {
     Available,
     /// The disk is full: writes are refused, reads go on.
     Full,
+    /// The same, and what was set aside for that day has been given back: freed segments are
+    /// deleted and not kept as spares, so that it can be set aside again.
+    FullReserveGivenBack,
 }
 
 /// Entities looked at for eviction per new one.

@@ -38,7 +38,7 @@ use crate::reactor::file_driver::FileDriver;
 use crate::reactor::metrics::{Metrics, record};
 use crate::reactor::node_shared::NodeShared;
 use crate::reactor::peers::peer_table::{PeerTable, PeerTableSetup};
-use crate::reactor::plog_driver::PlogDriver;
+use crate::reactor::plog_driver::{PlogDriver, Reserve};
 use crate::reactor::ring::{Completion, Ring};
 use crate::reactor::router::Router;
 use crate::reactor::shard_json::shard_json;
@@ -173,7 +173,7 @@ impl Core {
             clients,
             peers,
             plog: PlogDriver::new(setup.log_files, setup.slow_operation_us),
-            files: FileDriver::new(setup.file_worker),
+            files: FileDriver::new(setup.file_worker, setup.disk_reserve),
             shard: setup.shard,
             mesh: setup.mesh,
             gather: StatusGather::default(),
@@ -342,7 +342,9 @@ impl Core {
             self.shard.handle_tick(now);
             ticked = true;
         }
-        self.plog.tend_spares(now, &mut self.shard, &mut self.metrics);
+        let reserve_given_back = self.files.reserve().is_given_back();
+        let has_reserve = if reserve_given_back { Reserve::GivenBack } else { Reserve::Whole };
+        self.plog.tend_spares(now, has_reserve, &mut self.shard, &mut self.metrics);
         if self.peers.next_tick() <= now {
             self.plog.watch_write(now);
             let counters = &mut self.metrics.counters;
@@ -699,6 +701,12 @@ impl Core {
                 "flushes": log.flushes,
                 "segments": self.plog.files().count(),
                 "reads_in_flight": self.plog.reads_in_flight(),
+            },
+            "disk_reserve": {
+                "bytes": self.files.reserve().bytes(),
+                "given_back": u64::from(self.files.reserve().is_given_back()),
+                "times_given_back": self.files.reserve().times_given_back(),
+                "checkpoint_waits_for_room": u64::from(self.files.waits_for_room()),
             },
             "ring": {
                 "enters": ring.enters,

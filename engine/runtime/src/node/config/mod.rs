@@ -127,6 +127,8 @@ pub struct LogTable {
     pub hold_entries: u32,
     /// A core frees segments no faster, unless the log nears its limit.
     pub clean_rate_bytes_per_s: u64,
+    /// Bytes that each core keeps aside for the day when the disk is full; 0 = none.
+    pub disk_reserve_bytes: u64,
     /// A core's checkpoint begins when it wrote so many bytes of log since its last one began.
     pub checkpoint_log_bytes: u64,
     /// And when the log written since is at least so many percent of its last checkpoint's size.
@@ -252,6 +254,7 @@ impl Default for LogTable {
             hold_bytes: 1 << 30,
             hold_entries: 16,
             clean_rate_bytes_per_s: 1 << 30,
+            disk_reserve_bytes: 320 << 20,
             checkpoint_log_bytes: 512 << 20,
             checkpoint_log_percent: 200,
             checkpoint_rate_bytes_per_s: 200_000_000,

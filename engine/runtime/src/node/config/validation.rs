@@ -48,6 +48,7 @@ impl Config {
             ("log.size_max_bytes", log.size_max_bytes, 32 * mib, 1 << 50),
             ("log.hold_bytes", log.hold_bytes, 0, 1 << 50),
             ("log.hold_entries", log.hold_entries.into(), 0, 65_536),
+            ("log.disk_reserve_bytes", log.disk_reserve_bytes, 0, 1 << 40),
             ("log.clean_rate_bytes_per_s", log.clean_rate_bytes_per_s, mib, 1 << 40),
             ("log.checkpoint_log_bytes", log.checkpoint_log_bytes, mib, 1 << 50),
             ("log.checkpoint_log_percent", log.checkpoint_log_percent.into(), 10, 10_000),
