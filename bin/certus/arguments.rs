@@ -24,9 +24,67 @@ pub enum Command {
     Dev(Dev),
     /// Says whether a cluster is healthy, and how many more of its nodes may fail.
     Status(Status),
+    /// Has running nodes write a checkpoint of all they hold, now.
+    Checkpoint(Checkpoint),
+    /// Pauses the cleaner of running nodes, resumes it, or says how it is.
+    Cleaner(Cleaner),
     /// Reads the log files of a node, without changing them.
     #[command(subcommand)]
     Plog(PlogCommand),
+}
+
+/// Which nodes are told something.
+#[derive(Clone, Debug, Args)]
+pub struct ToldNodes {
+    /// Addresses of the nodes to tell, HOST:PORT, separated by commas; no other node is told.
+    #[arg(long, value_delimiter = ',', value_name = "LIST", required = true)]
+    pub addr: Vec<String>,
+    /// How long a node may take to answer, in seconds.
+    #[arg(long, default_value = "5", value_name = "SECONDS", value_parser = positive_seconds)]
+    pub timeout: Duration,
+}
+
+/// Has running nodes write a checkpoint of all they hold, now.
+///
+/// Every core of each node begins one, whatever it logged since its last, and serves on meanwhile.
+/// Waits until they count: from then on a start reads them and the log behind, and the log before
+/// may be freed.
+///
+/// Exit status: 0 done (with --no-wait: asked for), 1 when one is not done within --wait, 2 when a
+/// node cannot be reached, refuses, or is started again meanwhile.
+#[derive(Clone, Debug, Args)]
+pub struct Checkpoint {
+    /// Which nodes.
+    #[command(flatten)]
+    pub nodes: ToldNodes,
+    /// Only ask for it.
+    #[arg(long)]
+    pub no_wait: bool,
+    /// How long to wait at most, in seconds.
+    #[arg(long, default_value = "600", value_name = "SECONDS", value_parser = positive_seconds)]
+    pub wait: Duration,
+}
+
+/// Pauses the cleaner of running nodes, resumes it, or says how it is.
+#[derive(Clone, Debug, Args)]
+pub struct Cleaner {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: CleanerCommand,
+}
+
+/// What to do about the cleaner.
+///
+/// Exit status: 0 done, 2 when a node cannot be reached or refuses.
+#[derive(Clone, Debug, Subcommand)]
+pub enum CleanerCommand {
+    /// Frees no segment of the log until it is resumed, or the node starts again. The log's limit
+    /// holds all the same: when it is reached, the node refuses writes.
+    Pause(ToldNodes),
+    /// Lets it go on.
+    Resume(ToldNodes),
+    /// Says how it is on each core.
+    Status(ToldNodes),
 }
 
 /// `certus dev`.
@@ -258,6 +316,11 @@ mod tests {
             &["dev", "--ready-timeout", "0"],
             &["status"],
             &["status", "--addr", "a:1", "--dir", "d"],
+            &["checkpoint"],
+            &["checkpoint", "--addr", "a:1", "--wait", "0"],
+            &["cleaner", "--addr", "a:1"],
+            &["cleaner", "stop", "--addr", "a:1"],
+            &["cleaner", "pause"],
             &["plog", "dump", "d", "--entity", "g"],
         ] {
             let all = ["certus"].iter().chain(words);

@@ -74,6 +74,13 @@ pub struct ShardConfig {
     pub checkpoint_part_bytes: u32,
     /// So many bytes of log are kept, though no longer needed here, for peers that were away.
     pub log_hold_bytes: u64,
+    /// And the index knows so many chosen entries at or below each entity's image, so that a peer
+    /// which is no further behind gets them rather than the whole entity. They keep no segment from
+    /// being freed: an idle entity would keep its own for ever.
+    pub hold_entries: usize,
+    /// Segments are freed no faster, in bytes of segments per second, unless the log nears its
+    /// limit.
+    pub clean_bytes_per_second: u64,
 }
 
 impl ShardConfig {
@@ -113,6 +120,8 @@ impl ShardConfig {
             checkpoint_bytes_per_second: 200 << 20,
             checkpoint_part_bytes: plog::checkpoint::writer::PART_BYTES,
             log_hold_bytes: 256 << 20,
+            hold_entries: 16,
+            clean_bytes_per_second: 1 << 30,
         }
     }
 

@@ -3,6 +3,8 @@
 
 use net::resp::value::Value;
 
+use crate::context::LogFull;
+
 fn error(text: &'static str) -> Value {
     Value::error(text)
 }
@@ -37,8 +39,16 @@ pub(crate) fn busy() -> Value {
 }
 
 /// No room for the log.
-pub(crate) fn disk_full() -> Value {
-    error("MISCONF the disk of this replica's log is full; writes are refused until there is room")
+pub(crate) fn log_full(why: LogFull) -> Value {
+    error(match why {
+        LogFull::Disk => {
+            "MISCONF the disk of this replica's log is full; writes are refused until there is room"
+        }
+        LogFull::CleanerPaused => {
+            "MISCONF this replica's log is full and an operator paused its cleaner; writes are \
+             refused until CERTUS CLEANER RESUME"
+        }
+    })
 }
 
 /// The shard holds as many entities as it may.

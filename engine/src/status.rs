@@ -138,8 +138,23 @@ pub struct ShardStatus {
     pub abstaining_cores: u64,
     /// Segments of the log held.
     pub segments: u64,
+    /// Of these, those that the cleaner may free: superseded by the checkpoint that counts, and not
+    /// held for peers.
+    pub segments_freeable: u64,
     /// Bytes of log written since the last checkpoint began.
     pub log_since_checkpoint: u64,
+    /// Segments that the log may hold, spares included.
+    pub segments_max: u64,
+    /// Whether an operator paused the cleaner.
+    pub cleaner_paused: u64,
+    /// Whether the log holds most of the segments that it may: checkpoints hurry, and nothing is
+    /// held for peers.
+    pub log_near_limit: u64,
+    /// Whether writes are refused for want of room, on the disk or in a log whose cleaner is
+    /// paused.
+    pub log_full: u64,
+    /// Number of the checkpoint that counts, 0 for none.
+    pub checkpoint: u64,
     /// Bytes of the checkpoint that counts.
     pub checkpoint_size: u64,
     /// Whether a checkpoint is being written.

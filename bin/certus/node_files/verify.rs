@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 
 use runtime::node::data_directory::{Survey, Verdict};
+use runtime::node::reserve_file;
 
 use crate::arguments::PlogVerify;
 use crate::console::{Console, complain};
@@ -110,6 +111,10 @@ impl Report<'_> {
         }
         for name in listing.others {
             if FACTS.contains(&name.trim_end_matches(".copy")) {
+                continue;
+            }
+            if name == reserve_file::NAME {
+                self.line(Verdict::Whole, "reserve: space for a full disk; it holds nothing");
                 continue;
             }
             let text = if name.ends_with(".new") {

@@ -136,6 +136,10 @@ coverage! {
     unknown,
     /// Entities a sweep found behind.
     swept_behind,
+    /// Times a checkpoint's write or adoption found no room, and was tried again.
+    checkpoint_waits,
+    /// Writes, adoptions and freeings of files that failed and ended their node.
+    file_errors,
     /// Checkpoints adopted.
     checkpoints,
     /// Images in them.

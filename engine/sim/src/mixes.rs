@@ -50,12 +50,14 @@ fn short_times(config: &mut ShardConfig) {
     config.checkpoint_bytes_per_second = 10 << 20;
     config.checkpoint_part_bytes = 32 << 10;
     config.log_hold_bytes = 100 << 10;
+    config.clean_bytes_per_second = 1 << 40;
 }
 
 fn little_memory(config: &mut ShardConfig) {
     short_times(config);
     config.entities_in_memory_max = 2;
     config.image_every_entries = 4;
+    config.hold_entries = 2;
     config.max_embedded_value = 16;
 }
 
@@ -69,6 +71,7 @@ fn small_batches(config: &mut ShardConfig) {
     short_times(config);
     config.batch_commands_max = 2;
     config.image_every_entries = 6;
+    config.hold_entries = 3;
     config.request_ids_max = 64;
 }
 
@@ -192,8 +195,8 @@ pub const MIXES: &[Mix] = &[
     },
     Mix {
         name: "disks",
-        about: "writes that fail, disks that fill up",
-        faults: Faults { write_error: 1_500, ..SLOW_DISKS },
+        about: "writes that fail, of checkpoints, too, and disks that fill up",
+        faults: Faults { write_error: 1_500, file_error: 10_000, ..SLOW_DISKS },
         rates: Rates { full_disks: 4, crashes: 2, ..Rates::NONE },
         workload: Workload { large_values: 100, ..Workload::ALL_KINDS },
         segment_size: 64 << 10,
@@ -228,6 +231,7 @@ pub const MIXES: &[Mix] = &[
             write_max_us: 3_000,
             read_max_us: 1_000,
             write_error: 300,
+            file_error: 300,
             read_error: 1_000,
         },
         rates: Rates {

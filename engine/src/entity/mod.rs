@@ -249,12 +249,12 @@ impl<M: StateMachine> Entity<M> {
             context.turn_away(origin, errors::diverged());
             return;
         }
-        if command.freshness == Freshness::Local || context.log_full {
+        if command.freshness == Freshness::Local || context.log_full.is_some() {
             let mut overlay = M::Overlay::default();
             let reply = self.state.evaluate(&mut overlay, &command.arguments);
             let changes = M::has_effects(&overlay);
-            if changes && context.log_full {
-                context.turn_away(origin, errors::disk_full());
+            if changes && let Some(why) = context.log_full {
+                context.turn_away(origin, errors::log_full(why));
                 return;
             }
             if !changes && command.freshness == Freshness::Local {

@@ -35,6 +35,10 @@ pub struct NodeFacts {
     pub log_bytes: u64,
     /// Cores that abstain, because their log was found damaged.
     pub abstaining_cores: u64,
+    /// Cores whose cleaner an operator paused.
+    pub cleaner_paused_cores: u64,
+    /// Cores that refuse writes for want of room for their log.
+    pub log_full_cores: u64,
     /// Whether the node is still replaying its log.
     pub loading: bool,
     /// For each node of the cluster its index and whether it answers, this node included.

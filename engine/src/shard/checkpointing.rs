@@ -21,8 +21,8 @@ use plog::summary::RecordSummary;
 use plog::vocabulary::{EntityId, Entry, Lsn};
 
 use crate::context::Event;
-use crate::shard::Shard;
 use crate::shard::log_reads::{Purpose, ReadFailed};
+use crate::shard::{LogSpace, Shard};
 use crate::state_machine::StateMachine;
 use crate::time::Time;
 
@@ -66,6 +66,17 @@ pub enum FileJob {
         /// What it becomes; `None`: delete it.
         becomes: Option<SpareId>,
     },
+}
+
+/// Why a checkpoint that was asked for will not come.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum NoCheckpoint {
+    /// The log is damaged; nothing is written any more.
+    #[error("this core abstains and writes nothing")]
+    Abstains,
+    /// There is nothing to hold.
+    #[error("this core has never written anything")]
+    NothingLogged,
 }
 
 /// An image that goes into the checkpoint as it is.
@@ -136,6 +147,15 @@ impl Checkpointing {
         self.adopted.map_or(0, |adopted| adopted.bytes)
     }
 
+    /// The number of the checkpoint that counts, 0 for none.
+    pub(crate) fn number(&self) -> u64 {
+        self.adopted.map_or(0, |adopted| adopted.checkpoint.0)
+    }
+
+    fn next_id(&self) -> CheckpointId {
+        self.adopted.map_or(CheckpointId::FIRST, |last| last.checkpoint.next())
+    }
+
     pub(crate) fn is_running(&self) -> bool {
         self.walk.is_some()
     }
@@ -154,9 +174,28 @@ impl Walk {
 }
 
 impl<M: StateMachine> Shard<M> {
-    /// Begins a checkpoint as soon as possible, whatever was logged since the last one.
-    pub fn request_checkpoint(&mut self) {
+    /// Begins a checkpoint as soon as possible, whatever was logged since the last one. One that is
+    /// under way began before and does not count.
+    ///
+    /// # Errors
+    ///
+    /// When there will be none.
+    pub fn request_checkpoint(&mut self) -> Result<CheckpointId, NoCheckpoint> {
+        if self.abstaining.is_whole_shard() {
+            return Err(NoCheckpoint::Abstains);
+        }
+        if self.context.log.floor_now().is_none() {
+            return Err(NoCheckpoint::NothingLogged);
+        }
         self.checkpointing.is_requested = true;
+        let running = self.checkpointing.walk.as_ref().map(|walk| walk.writer.id());
+        Ok(running.map_or_else(|| self.checkpointing.next_id(), CheckpointId::next))
+    }
+
+    /// Whether a checkpoint is being written or adopted.
+    #[must_use]
+    pub fn is_checkpointing(&self) -> bool {
+        self.checkpointing.is_running()
     }
 
     /// Bytes of log written since the checkpoint that counts began.
@@ -198,7 +237,13 @@ impl<M: StateMachine> Shard<M> {
         let is_due = config.checkpoint_log_bytes > 0
             && since >= config.checkpoint_log_bytes
             && (since >= proportion || self.is_log_near_its_limit());
-        if !is_due && !self.checkpointing.is_requested || self.checkpointing.superseded.is_some() {
+        // On a full disk one is due as soon as a segment can go for it, and no sooner.
+        let makes_room = config.checkpoint_log_bytes > 0
+            && self.log_space != LogSpace::Available
+            && self.context.log.floor_now().is_some_and(|now| now > self.checkpointing.floor());
+        if !is_due && !makes_room && !self.checkpointing.is_requested
+            || self.checkpointing.superseded.is_some()
+        {
             return;
         }
         let Some(mut floor) = self.context.log.floor_now() else { return };
@@ -206,8 +251,7 @@ impl<M: StateMachine> Shard<M> {
             floor = floor.next();
         }
         self.checkpointing.is_requested = false;
-        let id =
-            self.checkpointing.adopted.map_or(CheckpointId::FIRST, |last| last.checkpoint.next());
+        let id = self.checkpointing.next_id();
         let begin = self.context.log.appended();
         let part_bytes = self.context.config.checkpoint_part_bytes;
         let writer = CheckpointWriter::new(self.log_config.identity, id, floor, begin, part_bytes);
@@ -251,7 +295,7 @@ impl<M: StateMachine> Shard<M> {
                 }
                 // What was appended anew has to be durable before the old copies go.
                 walk.stage = Stage::Settling(self.context.log.appended());
-                self.context.log.open_reserve(true);
+                self.context.log.open_reserve(!planted!("reserve-stays-closed"));
                 if !planted!("adopted-before-durable") {
                     self.context.log.flush();
                 }
@@ -277,13 +321,19 @@ impl<M: StateMachine> Shard<M> {
             self.checkpointing.superseded = self.checkpointing.adopted;
         }
         let writer = &walk.writer;
-        FileStep::Job(FileJob::Adopt(Pointer {
+        let pointer = Pointer {
             checkpoint: writer.id(),
             parts: writer.parts(),
             floor: writer.floor(),
             settled: self.context.log.last_record(),
             bytes: writer.bytes(),
-        }))
+        };
+        if planted!("failed-checkpoint-adopted")
+            && let Some(adopted) = &mut self.checkpointing.adopted
+        {
+            adopted.floor = pointer.floor;
+        }
+        FileStep::Job(FileJob::Adopt(pointer))
     }
 
     /// Gives the writer what comes next, until it has a frame to write or has to wait for a read.

@@ -51,7 +51,7 @@ use crate::state_machine::strings::Strings;
 use crate::status::ShardStatus;
 use crate::time::Time;
 
-pub use crate::shard::checkpointing::{FileJob, FileStep};
+pub use crate::shard::checkpointing::{FileJob, FileStep, NoCheckpoint};
 pub use crate::shard::loading::FinishedLoad;
 pub use crate::shard::log_reads::{PLogRead, ReadFailed, ReadId};
 
@@ -84,6 +84,9 @@ pub enum LogSpace {
     Available,
     /// The disk is full: writes are refused, reads go on.
     Full,
+    /// The same, and what was set aside for that day has been given back: freed segments are
+    /// deleted and not kept as spares, so that it can be set aside again.
+    FullReserveGivenBack,
 }
 
 /// Entities looked at for eviction per new one.
@@ -95,6 +98,7 @@ pub struct Shard<M: StateMachine> {
     context: Context,
     entities: EntityTable<M>,
     log_config: LogConfig,
+    log_space: LogSpace,
     /// Filled while the log is scanned at start.
     recovering: Option<Index>,
     loading: BTreeMap<EntityId, Loading>,
@@ -119,13 +123,12 @@ impl<M: StateMachine> Shard<M> {
     #[must_use]
     pub fn new(config: ShardConfig, log_config: LogConfig) -> Self {
         let log = Log::new(log_config, None);
-        // Half as many again below the image, for replicas that are a little behind.
-        let held_entries = usize::try_from(config.image_every_entries / 2).unwrap_or(usize::MAX);
         Self {
             context: Context::new(config, log),
             entities: EntityTable::new(),
             log_config,
-            recovering: Some(Index::new(held_entries)),
+            log_space: LogSpace::Available,
+            recovering: Some(Index::new(config.hold_entries)),
             loading: BTreeMap::new(),
             log_reads: LogReads::default(),
             catch_up_jobs: BTreeMap::new(),
@@ -382,6 +385,7 @@ impl<M: StateMachine> Shard<M> {
     pub fn handle_written(&mut self, now: Time, buffer: AlignedBuffer) {
         self.context.now = now;
         let durable = self.context.log.handle_written(buffer);
+        self.judge_room();
         while let Some(item) = self.context.gate.release(durable) {
             match item {
                 Gated::Message(outgoing) => self.context.messages.push_back(outgoing),
@@ -399,11 +403,13 @@ impl<M: StateMachine> Shard<M> {
     /// A pre-written spare segment is ready.
     pub fn handle_spare(&mut self, spare: SpareId) {
         self.context.log.handle_spare(spare);
+        self.judge_room();
     }
 
     /// The disk has room for segments, or none.
     pub fn set_log_space(&mut self, space: LogSpace) {
-        self.context.log_full = space == LogSpace::Full;
+        self.log_space = space;
+        self.judge_room();
     }
 
     /// An inbound link from a peer's core is up: what it sends arrives from now on.
@@ -505,6 +511,7 @@ impl<M: StateMachine> Shard<M> {
             self.sweeps.next_due(),
             self.relays.next_due(),
             self.checkpointing.next_due(self.context.now),
+            self.cleaning.next_due(self.context.now),
         ];
         timers.into_iter().flatten().min()
     }
@@ -570,7 +577,13 @@ impl<M: StateMachine> Shard<M> {
             abstaining: as_u64(self.abstaining.count()) + self.context.counters.diverged,
             abstaining_cores: u64::from(self.abstaining.is_whole_shard()),
             segments: as_u64(log.segments_held()),
+            segments_freeable: self.freeable_segments(),
             log_since_checkpoint: self.log_since_checkpoint(),
+            segments_max: as_u64(log.config().segments_max),
+            cleaner_paused: u64::from(self.cleaning.is_paused()),
+            log_near_limit: u64::from(self.is_log_near_its_limit()),
+            log_full: u64::from(self.context.log_full.is_some()),
+            checkpoint: self.checkpointing.number(),
             checkpoint_size: self.checkpointing.size(),
             checkpointing: u64::from(self.checkpointing.is_running()),
             lsn_appended: log.appended().0,

@@ -75,6 +75,12 @@ const COUNTERS: &[Counter] = &[
     ("certus_log_bytes", "gauge", "Size of the log's segment files in bytes.", |core| {
         &core.log_bytes
     }),
+    ("certus_cleaner_paused", "gauge", "1 when an operator paused the cleaner.", |core| {
+        &core.cleaner_paused
+    }),
+    ("certus_log_full", "gauge", "1 when writes are refused for want of room.", |core| {
+        &core.log_full
+    }),
     ("certus_connections", "gauge", "Client connections open.", |core| &core.connections),
     ("certus_connections_accepted_total", "counter", "Client connections accepted.", |core| {
         &core.accepted

@@ -25,6 +25,7 @@ pub mod log_files;
 pub mod log_line;
 pub mod preflight;
 pub mod recovery;
+pub mod reserve_file;
 pub mod segment_preparer;
 pub mod start;
 #[cfg(test)]

@@ -49,6 +49,7 @@ use crate::node::recovery::{RecoveryError, read_log};
 use crate::node::segment_preparer::{SegmentPreparer, SpareChannel, SpareError, make_spare};
 use crate::node::two_copies::replace_file;
 use crate::reactor::core::{Core, Turn};
+use crate::reactor::disk_reserve::DiskReserve;
 use crate::reactor::fatal_reason::FatalReason;
 use crate::reactor::node_shared::NodeShared;
 
@@ -202,13 +203,8 @@ impl Prepared {
             .or(expected.core_count)
             .unwrap_or(default_core_count);
         look_at(&preflight::check_machine(core_count, &cpus, config.limits.connections_max))?;
-        let missing = missing_files(directory.path(), existing.is_some(), core_count, config)?;
-        let checks = preflight::check_disk(
-            directory.path(),
-            config.log.segment_size_bytes,
-            missing,
-            existing.is_none(),
-        );
+        let missing = missing_bytes(directory.path(), existing.is_some(), core_count, config)?;
+        let checks = preflight::check_disk(directory.path(), missing, existing.is_none());
         look_at(&checks)?;
         let ports =
             Ports::bind(&port_plan(config, core_count)).map_err(|check| Fatal::from(&check))?;
@@ -244,27 +240,33 @@ fn look_for_files(directory: &Path, segment_size: u32) -> Result<FoundFiles, Fat
         .map_err(|error| Fatal::from(RecoveryError::Io { file: directory.to_owned(), error }))
 }
 
-/// Segment files that will have to be made soon after the start.
-fn missing_files(
+/// Bytes of the segment files that will have to be made soon after the start, and of what is still
+/// to be set aside for a full disk.
+fn missing_bytes(
     directory: &Path,
     exists: bool,
     core_count: u16,
     config: &Config,
 ) -> Result<u64, Fatal> {
     let spares = u64::from(config.log.spare_segments);
+    let (segment_size, reserve) = (config.log.segment_size_bytes, config.log.disk_reserve_bytes);
     if !exists {
-        return Ok(u64::from(core_count) * (spares + 2));
+        let of_core = (spares + 2).saturating_mul(segment_size.into()).saturating_add(reserve);
+        return Ok(of_core.saturating_mul(core_count.into()));
     }
-    let mut missing = 0;
+    let mut missing: u64 = 0;
     for core in 0..core_count {
         let path = directory.join(format!("core-{core}"));
-        let present = if path.is_dir() {
-            look_for_files(&path, config.log.segment_size_bytes)?.spares.len()
-        } else {
-            0
-        };
-        let present = u64::try_from(present).unwrap_or(u64::MAX);
-        missing += (spares + 1).saturating_sub(present);
+        let (mut present, mut set_aside) = (0, 0);
+        if path.is_dir() {
+            let found = look_for_files(&path, segment_size)?;
+            present = u64::try_from(found.spares.len()).unwrap_or(u64::MAX);
+            set_aside = found.reserve.unwrap_or(0);
+        }
+        let files = (spares + 1).saturating_sub(present);
+        missing = missing
+            .saturating_add(files.saturating_mul(segment_size.into()))
+            .saturating_add(reserve.saturating_sub(set_aside));
     }
     Ok(missing)
 }
@@ -640,6 +642,7 @@ fn recover_core(
         slow_operation_us: u64::from(config.log.slow_operation_ms) * 1000,
         log_files: LogFiles::new(parts.directory, log.segments, checkpoint.parts, parts.spares),
         file_worker: parts.file_worker,
+        disk_reserve: DiskReserve::new(config.log.disk_reserve_bytes, parts.found.reserve),
         identity: node,
         peers: parts.peers,
         client_listeners: parts.ports.clients,

@@ -16,6 +16,7 @@ pub mod buffer_pool;
 pub mod clients;
 pub mod clock;
 pub mod core;
+pub mod disk_reserve;
 pub mod fatal_reason;
 pub mod file_driver;
 pub mod metrics;

@@ -36,6 +36,10 @@ pub struct CoreCounters {
     pub index_bytes: AtomicU64,
     /// 1 when this core abstains, for damage in its log.
     pub abstaining: AtomicU64,
+    /// 1 when an operator paused this core's cleaner.
+    pub cleaner_paused: AtomicU64,
+    /// 1 when this core refuses writes for want of room.
+    pub log_full: AtomicU64,
     /// Bytes of the log's files.
     pub log_bytes: AtomicU64,
     /// Client connections open.

@@ -295,7 +295,7 @@ impl Range {
             "no_ops" | "torn_writes" | "torn_tails" | "cut_logs" => 3,
             "dropped_messages" | "misdirected_writes" | "wipes" | "full_disks" => 5,
             "damaged_starts" | "abstaining_starts" | "unreadable_entities" => 5,
-            "read_errors" | "write_errors" | "unreported_writes" => 5,
+            "file_errors" | "read_errors" | "write_errors" | "unreported_writes" => 5,
             _ => 20,
         };
         (per_thousand * seeds / 1000).max(u64::from(seeds >= 1000))

@@ -184,6 +184,7 @@ struct Chances {
     disk: Random,
     tear: Random,
     errors: Random,
+    files: Random,
 }
 
 /// See the module page.
@@ -263,6 +264,7 @@ impl World {
             disk: stream("disk"),
             tear: stream("tear"),
             errors: stream("errors"),
+            files: stream("files"),
         };
         let mut world = Self {
             now: 1,
@@ -568,7 +570,7 @@ impl World {
         if let Some(write) = shard.poll_write() {
             self.begin_write(id, start, write);
         }
-        self.pump_files(id, start, is_full);
+        self.pump_files(id, start);
         while let Some(read) = self.core(id).shard.as_mut().and_then(StringShard::poll_read) {
             let delay = 1 + self.chances.disk.below(self.config.faults.read_max_us);
             self.schedule(delay, Event::Read { to: id, start, read });

@@ -4,6 +4,7 @@ use engine::config::ShardConfig;
 use engine::shard::LogSpace;
 use net::peer::message::{ChosenNotice, PeerMessage};
 use plog::block::BLOCK_SIZE;
+use plog::checkpoint::CheckpointId;
 use plog::frame::FRAME_HEADER_SIZE;
 use plog::recovery::Recovered;
 use plog::vocabulary::{AcceptorId, Ballot, BootEpoch, EntityId, Entry};
@@ -293,6 +294,39 @@ impl World {
         for id in self.core_ids(node) {
             if let Some(shard) = self.core(id).shard.as_mut() {
                 shard.set_log_space(space);
+            }
+            self.pump(id);
+        }
+    }
+
+    /// Has every core of a node begin a checkpoint. Their numbers.
+    ///
+    /// # Panics
+    ///
+    /// When the node is down, or a core has nothing to hold.
+    pub fn request_checkpoint(&mut self, node: u8) -> Vec<CheckpointId> {
+        let ids = self.core_ids(node);
+        let order = |id: CoreId| {
+            let shard = self.core(id).shard.as_mut().expect("told while it is up");
+            let number = shard.request_checkpoint().expect("it has written something");
+            self.pump(id);
+            number
+        };
+        ids.into_iter().map(order).collect()
+    }
+
+    /// Stops or resumes the cleaner of every core of a node that runs.
+    ///
+    /// # Panics
+    ///
+    /// When the node is down.
+    pub fn pause_cleaner(&mut self, node: u8, is_paused: bool) {
+        for id in self.core_ids(node) {
+            let shard = self.core(id).shard.as_mut().expect("told while it is up");
+            if is_paused {
+                shard.pause_cleaner();
+            } else {
+                shard.resume_cleaner();
             }
             self.pump(id);
         }

@@ -122,6 +122,13 @@ pub struct LogTable {
     /// Bytes of log that are kept, though no longer needed here, for peers that were away. Shared
     /// out evenly among the cores.
     pub hold_bytes: u64,
+    /// Chosen entries at or below an entity's last image that are found in the log at once, for
+    /// peers that are a little behind.
+    pub hold_entries: u32,
+    /// A core frees segments no faster, unless the log nears its limit.
+    pub clean_rate_bytes_per_s: u64,
+    /// Bytes that each core keeps aside for the day when the disk is full; 0 = none.
+    pub disk_reserve_bytes: u64,
     /// A core's checkpoint begins when it wrote so many bytes of log since its last one began.
     pub checkpoint_log_bytes: u64,
     /// And when the log written since is at least so many percent of its last checkpoint's size.
@@ -245,6 +252,9 @@ impl Default for LogTable {
             prepare_rate_bytes_per_s: 400_000_000,
             size_max_bytes: 16 << 30,
             hold_bytes: 1 << 30,
+            hold_entries: 16,
+            clean_rate_bytes_per_s: 1 << 30,
+            disk_reserve_bytes: 320 << 20,
             checkpoint_log_bytes: 512 << 20,
             checkpoint_log_percent: 200,
             checkpoint_rate_bytes_per_s: 200_000_000,

@@ -46,6 +46,8 @@ impl Config {
             checkpoint_log_percent: u64::from(self.log.checkpoint_log_percent),
             checkpoint_bytes_per_second: self.log.checkpoint_rate_bytes_per_s,
             log_hold_bytes: self.log.hold_bytes / u64::from(cores.max(1)),
+            hold_entries: size(self.log.hold_entries),
+            clean_bytes_per_second: self.log.clean_rate_bytes_per_s,
             ..base
         }
     }

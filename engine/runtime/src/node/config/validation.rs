@@ -21,6 +21,9 @@ const ENTRY_OVERHEAD_BYTES: u64 = 128 << 10;
 /// a checkpoint needs, and one for what is appended anew.
 const SEGMENTS_MIN: u64 = 4;
 
+/// A key, its value, and the first and last it may have.
+type Range = (&'static str, u64, u64, u64);
+
 impl Config {
     /// Refuses the first thing that is wrong.
     pub(super) fn validate(&self) -> Result<(), ConfigError> {
@@ -31,13 +34,10 @@ impl Config {
         self.validate_addresses()
     }
 
-    fn validate_ranges(&self) -> Result<(), ConfigError> {
-        let (log, consensus) = (&self.log, &self.consensus);
-        let (memory, limits) = (&self.memory, &self.limits);
+    fn log_ranges(&self) -> Vec<Range> {
+        let log = &self.log;
         let mib = 1 << 20;
-        let ranges: &[(&str, u64, u64, u64)] = &[
-            ("cluster_id", self.cluster_id.0, 1, u64::MAX),
-            ("cores", self.cores.into(), 0, CORES_MAX.into()),
+        vec![
             ("log.segment_size_bytes", log.segment_size_bytes.into(), 4 * mib, 1024 * mib),
             ("log.spare_segments", log.spare_segments.into(), 1, 64),
             ("log.pending_max_bytes", log.pending_max_bytes.into(), mib, 1024 * mib),
@@ -47,9 +47,21 @@ impl Config {
             ("log.prepare_rate_bytes_per_s", log.prepare_rate_bytes_per_s, mib, 1 << 40),
             ("log.size_max_bytes", log.size_max_bytes, 32 * mib, 1 << 50),
             ("log.hold_bytes", log.hold_bytes, 0, 1 << 50),
+            ("log.hold_entries", log.hold_entries.into(), 0, 65_536),
+            ("log.disk_reserve_bytes", log.disk_reserve_bytes, 0, 1 << 40),
+            ("log.clean_rate_bytes_per_s", log.clean_rate_bytes_per_s, mib, 1 << 40),
             ("log.checkpoint_log_bytes", log.checkpoint_log_bytes, mib, 1 << 50),
             ("log.checkpoint_log_percent", log.checkpoint_log_percent.into(), 10, 10_000),
             ("log.checkpoint_rate_bytes_per_s", log.checkpoint_rate_bytes_per_s, mib, 1 << 40),
+        ]
+    }
+
+    fn validate_ranges(&self) -> Result<(), ConfigError> {
+        let (consensus, memory, limits) = (&self.consensus, &self.memory, &self.limits);
+        let mib = 1 << 20;
+        let ranges: &[Range] = &[
+            ("cluster_id", self.cluster_id.0, 1, u64::MAX),
+            ("cores", self.cores.into(), 0, CORES_MAX.into()),
             ("consensus.request_timeout_ms", consensus.request_timeout_ms.into(), 10, 600_000),
             ("consensus.duel_lease_ms", consensus.duel_lease_ms.into(), 0, 10_000),
             ("consensus.retry_ms", consensus.retry_ms.into(), 5, 60_000),
@@ -103,7 +115,7 @@ impl Config {
                 256 * mib,
             ),
         ];
-        for &(key, value, first, last) in ranges {
+        for &(key, value, first, last) in self.log_ranges().iter().chain(ranges) {
             if !(first..=last).contains(&value) {
                 return Err(ConfigError::OutOfRange {
                     key: key.to_owned(),
@@ -120,8 +132,8 @@ impl Config {
             });
         }
         for (key, bytes) in [
-            ("log.segment_size_bytes", log.segment_size_bytes),
-            ("log.frame_size_max_bytes", log.frame_size_max_bytes),
+            ("log.segment_size_bytes", self.log.segment_size_bytes),
+            ("log.frame_size_max_bytes", self.log.frame_size_max_bytes),
         ] {
             if !bytes.is_multiple_of(4096) {
                 return Err(ConfigError::OutOfRange {
