@@ -74,6 +74,10 @@ pub struct ShardConfig {
     pub checkpoint_part_bytes: u32,
     /// So many bytes of log are kept, though no longer needed here, for peers that were away.
     pub log_hold_bytes: u64,
+    /// A lock on a checkpoint ends after this time unless it is renewed.
+    pub checkpoint_lock_us: u64,
+    /// So many bytes of log, at most, are kept for mirrors that are behind.
+    pub mirror_log_bytes: u64,
 }
 
 impl ShardConfig {
@@ -113,6 +117,8 @@ impl ShardConfig {
             checkpoint_bytes_per_second: 200 << 20,
             checkpoint_part_bytes: plog::checkpoint::writer::PART_BYTES,
             log_hold_bytes: 256 << 20,
+            checkpoint_lock_us: 60_000_000,
+            mirror_log_bytes: 1 << 30,
         }
     }
 

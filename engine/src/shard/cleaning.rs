@@ -1,8 +1,8 @@
 //! The cleaner: frees the log's oldest segments once nothing in them is needed.
 //!
 //! What is before the floor of the checkpoint that counts is superseded by it; of that, a *hold* is
-//! kept for peers that were away for a while. The floor is durable before a file goes: a start
-//! never looks for what was freed.
+//! kept for peers that were away for a while, and what locks and mirrors need (see `consumers`). The
+//! floor is durable before a file goes: a start never looks for what was freed.
 
 use plog::planted;
 use plog::segment::SegmentId;
@@ -37,9 +37,10 @@ impl<M: StateMachine> Shard<M> {
         if self.cleaning.is_paused || self.cleaning.is_under_way {
             return None;
         }
+        self.limit_consumers();
         let log = &self.context.log;
         let oldest = log.oldest_segment();
-        let mut floor = self.checkpointing.floor();
+        let mut floor = self.stands_at();
         if planted!("freed-beyond-floor") {
             floor = floor.next();
         }

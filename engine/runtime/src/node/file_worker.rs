@@ -7,12 +7,13 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use engine::shard::FileJob;
+use engine::shard::{FileJob, LOCKS_MAX};
 
 use crate::node::checkpoint_files;
 
-/// Jobs and answers that may wait, per core: a core has two under way at most.
-const QUEUE_PER_CORE: usize = 4;
+/// Jobs and answers that may wait, per core: a core has two under way at most, and removes a
+/// checkpoint for each lock that ends.
+const QUEUE_PER_CORE: usize = 4 + LOCKS_MAX;
 
 /// A job that is done.
 #[derive(Debug)]
