@@ -81,6 +81,10 @@ pub struct ShardConfig {
     /// Segments are freed no faster, in bytes of segments per second, unless the log nears its
     /// limit.
     pub clean_bytes_per_second: u64,
+    /// A lock on a checkpoint ends after this time unless it is renewed.
+    pub checkpoint_lock_us: u64,
+    /// So many bytes of log, at most, are kept for mirrors that are behind.
+    pub mirror_log_bytes: u64,
 }
 
 impl ShardConfig {
@@ -122,6 +126,8 @@ impl ShardConfig {
             log_hold_bytes: 256 << 20,
             hold_entries: 16,
             clean_bytes_per_second: 1 << 30,
+            checkpoint_lock_us: 60_000_000,
+            mirror_log_bytes: 1 << 30,
         }
     }
 

@@ -98,6 +98,16 @@ counters! {
     relocated,
     /// Segments freed.
     segments_freed,
+    /// Locks taken on checkpoints.
+    checkpoint_locks,
+    /// Locks refused because there were too many.
+    checkpoint_locks_refused,
+    /// Locks that ended because they were not renewed in time.
+    checkpoint_locks_expired,
+    /// Locks that gave way when the log neared its limit.
+    checkpoint_locks_broken,
+    /// Mirrors that kept more log than they may, and have to begin anew.
+    mirrors_overrun,
     /// Sweeps of a peer finished.
     sweeps,
     /// Entities a sweep found behind.
@@ -159,6 +169,10 @@ pub struct ShardStatus {
     pub checkpoint_size: u64,
     /// Whether a checkpoint is being written.
     pub checkpointing: u64,
+    /// Locks held on checkpoints.
+    pub checkpoints_locked: u64,
+    /// Mirrors registered.
+    pub mirrors: u64,
     /// Log records appended.
     pub lsn_appended: u64,
     /// Log records durable.

@@ -152,6 +152,30 @@ coverage! {
     segments_freed,
     /// Replicas that heard of a history other than their own.
     divergences,
+    /// Disks replayed from their beginning and compared.
+    replays,
+    /// Entries executed by that.
+    replayed_entries,
+    /// Images loaded by that.
+    replayed_images,
+    /// Images of the log that came to what had been executed.
+    images_compared,
+    /// Entries that were held back in the end, because nothing says that they are chosen.
+    held_back,
+    /// Entries executed by live mirrors.
+    mirrored_entries,
+    /// Images loaded by them.
+    mirror_images,
+    /// Times they had to begin anew.
+    mirrors_begun_anew,
+    /// Times they paused.
+    mirror_pauses,
+    /// Mirrors that kept too much log.
+    mirrors_overrun,
+    /// Locks on checkpoints.
+    checkpoint_locks,
+    /// Of these, not renewed in time.
+    checkpoint_locks_expired,
 }
 
 impl Coverage {
@@ -184,5 +208,8 @@ impl Coverage {
         self.relocated += counters.relocated;
         self.segments_freed += counters.segments_freed;
         self.swept_behind += counters.swept_behind;
+        self.mirrors_overrun += counters.mirrors_overrun;
+        self.checkpoint_locks += counters.checkpoint_locks;
+        self.checkpoint_locks_expired += counters.checkpoint_locks_expired;
     }
 }

@@ -37,6 +37,8 @@ pub struct Mix {
     pub recycles: bool,
     /// How fast or slow a clock may be, in parts of a million.
     pub drift_ppm_max: u32,
+    /// Whether a mirror follows the log of each core.
+    pub mirrors: bool,
 }
 
 /// Times of a simulated cluster: short, so that runs are.
@@ -75,6 +77,12 @@ fn small_batches(config: &mut ShardConfig) {
     config.request_ids_max = 64;
 }
 
+fn short_locks(config: &mut ShardConfig) {
+    always_cleaning(config);
+    config.checkpoint_lock_us = 60_000;
+    config.mirror_log_bytes = 200 << 10;
+}
+
 fn always_cleaning(config: &mut ShardConfig) {
     little_memory(config);
     config.checkpoint_log_bytes = 4 << 10;
@@ -97,6 +105,7 @@ const PLAIN: Mix = Mix {
     segments_max: usize::MAX,
     recycles: false,
     drift_ppm_max: 0,
+    mirrors: false,
 };
 
 const SLOW_DISKS: Faults = Faults { write_max_us: 3_000, read_max_us: 1_000, ..Faults::NONE };
@@ -255,6 +264,21 @@ pub const MIXES: &[Mix] = &[
         segments_max: usize::MAX,
         recycles: true,
         drift_ppm_max: 50_000,
+        mirrors: false,
+    },
+    Mix {
+        name: "mirrors",
+        about: "a mirror follows each log, lags, pauses and locks checkpoints; no log kept, crashes",
+        faults: Faults { loss: 10_000, delay_max_us: 1_000, ..SLOW_DISKS },
+        rates: Rates { crashes: 6, crashes_between_outputs: 2, all_crash: 1, ..Rates::NONE },
+        transport: Transport::Datagrams,
+        configure: short_locks,
+        workload: Workload { entities: 12, large_values: 100, ..Workload::ALL_KINDS },
+        segment_size: 64 << 10,
+        segments_max: 10,
+        recycles: true,
+        mirrors: true,
+        ..PLAIN
     },
 ];
 

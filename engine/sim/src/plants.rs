@@ -120,6 +120,17 @@ pub const PLANTS: &[Plant] = &[
         "a checkpoint's table is read without its checksum",
     ),
     plant("abstention-forgotten", "damage", "a start forgets which entities abstain"),
+    plant("mirror-applies-unchosen", "crashes", "a replayer executes what was only accepted"),
+    plant(
+        "mirror-skips-entry",
+        "crashes",
+        "a replayer executes an entry before the one it follows",
+    ),
+    plant(
+        "checkpoint-stands-at-maximum",
+        "mirrors",
+        "the log goes although a mirror stands further back than the checkpoint",
+    ),
     plant("wiped-node-votes", "wipes", "a node that lost its disks is let in as itself"),
 ];
 

@@ -1,11 +1,5 @@
 //! An entity as one piece: what is logged now and then so that loading it needs few records, and
-//! what is sent to a replica that is far behind.
-//!
-//! ```text
-//! format u8 = 1
-//! request ids    see request_ids
-//! state          the state machine's own encoding, to the end
-//! ```
+//! what is sent to a replica that is far behind. Its bytes are [`entity_state`].
 
 use std::rc::Rc;
 
@@ -17,17 +11,13 @@ use plog::vocabulary::{Entry, ValueId};
 
 use crate::context::Context;
 use crate::entity::{Entity, LastChosen};
+use crate::entity_state;
 use crate::request_ids::RequestIds;
 use crate::state_machine::{InvalidState, StateMachine};
 
-const FORMAT: u8 = 1;
-
 impl<M: StateMachine> Entity<M> {
-    pub(super) fn encode_image(&self) -> Rc<[u8]> {
-        let mut bytes = vec![FORMAT];
-        self.request_ids.encode(&mut bytes);
-        self.state.encode(&mut bytes);
-        bytes.into()
+    pub(crate) fn encode_image(&self) -> Rc<[u8]> {
+        entity_state::encode(&self.request_ids, &self.state).into()
     }
 
     /// This entity for a peer.
@@ -68,20 +58,15 @@ impl<M: StateMachine> Entity<M> {
         last: Option<ValueId>,
         bytes: &[u8],
     ) -> Result<(), InvalidState> {
-        let length = bytes.len();
-        let malformed = |offset| InvalidState { what: "entity image", offset, length };
-        let (&format, rest) = bytes.split_first().ok_or_else(|| malformed(0))?;
-        if format != FORMAT {
-            return Err(malformed(0));
-        }
-        let (mut request_ids, used) = RequestIds::decode(rest)?;
+        let (mut request_ids, state) = entity_state::split(bytes)?;
         if planted!("ids-lost-in-image") {
             request_ids = RequestIds::default();
         }
-        let state = M::decode(&rest[used..])?;
+        let state = M::decode(state)?;
         if state.applied() != applied {
             // Both are bytes from outside, and the next entry has to follow the state's.
-            return Err(malformed(length));
+            let (offset, length) = (bytes.len(), bytes.len());
+            return Err(InvalidState { what: "entity image", offset, length });
         }
         self.request_ids = request_ids;
         self.state = state;

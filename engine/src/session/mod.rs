@@ -39,7 +39,7 @@ mod command_listing;
 mod command_table;
 #[cfg(test)]
 mod example;
-mod glob;
+pub mod glob;
 mod hello;
 mod info;
 mod node_facts;

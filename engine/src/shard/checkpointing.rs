@@ -123,8 +123,9 @@ pub(crate) struct Checkpointing {
     adopted: Option<Pointer>,
     /// Where the log was when that one began.
     position: u64,
-    /// The one before, until nothing reads it any more.
-    superseded: Option<Pointer>,
+    /// Those before, until nothing reads them any more and no lock is on them: one, and one for
+    /// each lock.
+    superseded: Vec<Pointer>,
     /// When the next write may start, for the rate limit.
     next_write: Time,
     /// An operator wants one now.
@@ -141,6 +142,11 @@ impl Checkpointing {
     /// The first segment that is needed.
     pub(crate) fn floor(&self) -> SegmentId {
         self.adopted.map_or(SegmentId::FIRST, |adopted| adopted.floor)
+    }
+
+    /// The checkpoint that counts.
+    pub(crate) fn adopted(&self) -> Option<Pointer> {
+        self.adopted
     }
 
     pub(crate) fn size(&self) -> u64 {
@@ -209,24 +215,26 @@ impl<M: StateMachine> Shard<M> {
         if self.abstaining.is_whole_shard() {
             return None;
         }
-        if let Some(old) = self.checkpointing.superseded {
-            let is_old = |file: SegmentId| {
-                file >= old.checkpoint.part(0).file()
-                    && file <= old.checkpoint.part(u16::MAX).file()
-            };
-            if !self.log_reads.reads_from(is_old) {
-                self.checkpointing.superseded = None;
-                let (checkpoint, parts) = (old.checkpoint, old.parts);
-                return Some(FileStep::Job(FileJob::Remove { checkpoint, parts }));
-            }
-        }
-        if let Some(job) = self.poll_free() {
+        if let Some(job) = self.poll_remove().or_else(|| self.poll_free()) {
             return Some(FileStep::Job(job));
         }
         if self.checkpointing.walk.is_none() {
             self.begin_checkpoint_if_due();
         }
         self.continue_checkpoint()
+    }
+
+    /// A superseded checkpoint that nobody needs goes.
+    fn poll_remove(&mut self) -> Option<FileJob> {
+        let is_free = |old: &Pointer| {
+            let first = old.checkpoint.part(0).file();
+            let last = old.checkpoint.part(u16::MAX).file();
+            !self.consumers.has_locked(old.checkpoint)
+                && !self.log_reads.reads_from(|file| file >= first && file <= last)
+        };
+        let position = self.checkpointing.superseded.iter().position(is_free)?;
+        let Pointer { checkpoint, parts, .. } = self.checkpointing.superseded.remove(position);
+        Some(FileJob::Remove { checkpoint, parts })
     }
 
     fn begin_checkpoint_if_due(&mut self) {
@@ -241,9 +249,10 @@ impl<M: StateMachine> Shard<M> {
         let makes_room = config.checkpoint_log_bytes > 0
             && self.log_space != LogSpace::Available
             && self.context.log.floor_now().is_some_and(|now| now > self.checkpointing.floor());
-        if !is_due && !makes_room && !self.checkpointing.is_requested
-            || self.checkpointing.superseded.is_some()
-        {
+        // One that is locked may stay; one that is read goes in a moment.
+        let is_locked = |old: &Pointer| self.consumers.has_locked(old.checkpoint);
+        let is_alone = self.checkpointing.superseded.iter().all(is_locked);
+        if !is_due && !makes_room && !self.checkpointing.is_requested || !is_alone {
             return;
         }
         let Some(mut floor) = self.context.log.floor_now() else { return };
@@ -318,7 +327,7 @@ impl<M: StateMachine> Shard<M> {
         let walk = self.checkpointing.walk.as_mut().expect("called for a walk that is done");
         walk.stage = Stage::Adopting;
         if planted!("removed-before-adopted") {
-            self.checkpointing.superseded = self.checkpointing.adopted;
+            self.checkpointing.superseded.extend(self.checkpointing.adopted);
         }
         let writer = &walk.writer;
         let pointer = Pointer {
@@ -504,7 +513,7 @@ impl<M: StateMachine> Shard<M> {
         assert!(walk.stage == Stage::Adopting && walk.writer.id() == pointer.checkpoint);
         self.context.counters.checkpoints += 1;
         self.context.log.open_reserve(false);
-        self.checkpointing.superseded = self.checkpointing.adopted.replace(pointer);
+        self.checkpointing.superseded.extend(self.checkpointing.adopted.replace(pointer));
         self.checkpointing.position = walk.position;
     }
 }

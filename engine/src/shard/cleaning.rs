@@ -1,8 +1,8 @@
 //! The cleaner: frees the log's oldest segments once nothing in them is needed.
 //!
 //! What is before the floor of the checkpoint that counts is superseded by it; of that, a *hold* is
-//! kept for peers that were away for a while. The floor is durable before a file goes: a start
-//! never looks for what was freed.
+//! kept for peers that were away for a while, and what locks and mirrors need (see `consumers`). The
+//! floor is durable before a file goes: a start never looks for what was freed.
 
 use plog::planted;
 use plog::segment::SegmentId;
@@ -74,11 +74,11 @@ impl<M: StateMachine> Shard<M> {
         log.segments_held() >= limit - limit / 4
     }
 
-    /// Segments that are superseded and not held for peers either. Near the log's limit none is
+    /// Segments that nobody needs and that are not held for peers either. Near the log's limit none is
     /// held.
     pub(super) fn freeable_segments(&self) -> u64 {
         let log = &self.context.log;
-        let mut floor = self.checkpointing.floor();
+        let mut floor = self.stands_at();
         if planted!("freed-beyond-floor") {
             floor = floor.next();
         }
@@ -96,6 +96,7 @@ impl<M: StateMachine> Shard<M> {
         if self.cleaning.is_paused || self.cleaning.is_under_way {
             return None;
         }
+        self.limit_consumers();
         let is_hurried = self.is_log_near_its_limit();
         if self.freeable_segments() == 0
             || !is_hurried && self.cleaning.next_free > self.context.now

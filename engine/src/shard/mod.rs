@@ -16,6 +16,7 @@
 //! A failed write or sync is not an event the protocol carries on after: the driver stops.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use net::peer::message::{PeerMessage, ReadAnswer, ReadCheck, ReadOutcome};
 use plog::block::AlignedBuffer;
@@ -40,6 +41,7 @@ use crate::request::{EntityRequest, Reply, Ticket};
 use crate::shard::abstaining::Abstaining;
 use crate::shard::checkpointing::Checkpointing;
 use crate::shard::cleaning::Cleaning;
+use crate::shard::consumers::Consumers;
 use crate::shard::entity_table::EntityTable;
 use crate::shard::loading::Loading;
 use crate::shard::log_reads::LogReads;
@@ -52,12 +54,17 @@ use crate::status::ShardStatus;
 use crate::time::Time;
 
 pub use crate::shard::checkpointing::{FileJob, FileStep, NoCheckpoint};
+pub use crate::shard::consumers::{
+    LOCKS_MAX, LockId, LockLost, LockRefused, LockedCheckpoint, LogFreed, MIRRORS_MAX, MirrorId,
+    MirrorRefused,
+};
 pub use crate::shard::loading::FinishedLoad;
 pub use crate::shard::log_reads::{PLogRead, ReadFailed, ReadId};
 
 mod abstaining;
 mod checkpointing;
 mod cleaning;
+mod consumers;
 mod entity_table;
 mod loading;
 mod log_reads;
@@ -108,6 +115,7 @@ pub struct Shard<M: StateMachine> {
     sweeps: Sweeps,
     checkpointing: Checkpointing,
     cleaning: Cleaning,
+    consumers: Consumers,
     abstaining: Abstaining,
     relays: Relays,
     /// Messages and requests parked for entities being loaded.
@@ -136,6 +144,7 @@ impl<M: StateMachine> Shard<M> {
             sweeps: Sweeps::default(),
             checkpointing: Checkpointing::default(),
             cleaning: Cleaning::default(),
+            consumers: Consumers::default(),
             abstaining: Abstaining::default(),
             relays: Relays::default(),
             parked: 0,
@@ -146,7 +155,9 @@ impl<M: StateMachine> Shard<M> {
 
     // Recovery.
 
-    /// The next entity of the checkpoint that counts. Call for all, before the log's records.
+    /// The next entity of the checkpoint that counts. Call for all, before the log's records: this
+    /// is *loading* a checkpoint ("`LoadCheckpointState`"), without parsing a value. An image is
+    /// read when its entity is touched.
     pub fn recover_checkpointed(&mut self, row: &Row) {
         let index = self.recovering.as_mut().expect("rows are recovered before anything else");
         if row.image.is_none() && !planted!("abstention-forgotten") {
@@ -452,6 +463,7 @@ impl<M: StateMachine> Shard<M> {
             self.context.log.flush();
         }
         self.relays.handle_tick(&mut self.context);
+        self.expire_locks();
         self.continue_sweeps();
     }
 
@@ -512,6 +524,7 @@ impl<M: StateMachine> Shard<M> {
             self.relays.next_due(),
             self.checkpointing.next_due(self.context.now),
             self.cleaning.next_due(self.context.now),
+            self.consumers.next_due(),
         ];
         timers.into_iter().flatten().min()
     }
@@ -586,6 +599,8 @@ impl<M: StateMachine> Shard<M> {
             checkpoint: self.checkpointing.number(),
             checkpoint_size: self.checkpointing.size(),
             checkpointing: u64::from(self.checkpointing.is_running()),
+            checkpoints_locked: as_u64(self.consumers.locks()),
+            mirrors: as_u64(self.consumers.mirrors()),
             lsn_appended: log.appended().0,
             lsn_durable: log.durable().0,
         }
@@ -595,6 +610,12 @@ impl<M: StateMachine> Shard<M> {
     #[must_use]
     pub fn applied(&self, id: EntityId) -> Option<(Entry, u32)> {
         self.entities.get(id).map(|entity| (entity.applied(), entity.chain()))
+    }
+
+    /// An entity in memory as [`crate::entity_state`] encodes it: for checkers.
+    #[must_use]
+    pub fn encoded(&self, id: EntityId) -> Option<Rc<[u8]>> {
+        self.entities.get(id).map(Entity::encode_image)
     }
 
     /// Every entity in memory with its applied entry and chain, in a stable order: for checkers.

@@ -10,6 +10,7 @@ use net::resp::arguments::Arguments;
 use net::resp::value::Value;
 use plog::vocabulary::Entry;
 
+pub mod mirror;
 pub mod strings;
 
 /// One entity's state, and the commands on it.

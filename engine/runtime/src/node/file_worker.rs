@@ -7,13 +7,14 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use engine::shard::FileJob;
+use engine::shard::{FileJob, LOCKS_MAX};
 
 use crate::node::checkpoint_files;
 use crate::node::reserve_file::{self, ReserveJob};
 
-/// Jobs and answers that may wait, per core: a core has three under way at most.
-const QUEUE_PER_CORE: usize = 4;
+/// Jobs and answers that may wait, per core: a core has three under way at most, and removes a
+/// checkpoint for each lock that ends.
+const QUEUE_PER_CORE: usize = 4 + LOCKS_MAX;
 
 /// What the thread is given to do.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -296,6 +296,7 @@ impl Range {
             "dropped_messages" | "misdirected_writes" | "wipes" | "full_disks" => 5,
             "damaged_starts" | "abstaining_starts" | "unreadable_entities" => 5,
             "file_errors" | "read_errors" | "write_errors" | "unreported_writes" => 5,
+            "checkpoint_locks_expired" => 5,
             _ => 20,
         };
         (per_thousand * seeds / 1000).max(u64::from(seeds >= 1000))

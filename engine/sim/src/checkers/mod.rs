@@ -19,6 +19,8 @@ use crate::checkers::order::Order;
 use crate::checkers::promises::Promises;
 use crate::checkers::reveal::Reveal;
 
+use crate::mirroring::DiskReplayer;
+
 pub use crate::violation::Violation;
 
 mod abstention;
@@ -26,6 +28,7 @@ pub mod acknowledged;
 pub mod agreement;
 pub mod bounds;
 pub mod cursors;
+mod mirror;
 pub mod order;
 pub mod promises;
 pub mod recovery;
@@ -59,14 +62,17 @@ pub struct Compared {
     pub shards: u64,
     /// Recoveries.
     pub recoveries: u64,
+    /// Entities of mirrors, against the chosen history and what nodes hold.
+    pub mirrored: u64,
 }
 
 impl Compared {
     /// All of them.
     #[must_use]
     pub fn total(&self) -> u64 {
-        let Self { votes, promises, messages, replies, applied, shards, recoveries } = self;
-        votes + promises + messages + replies + applied + shards + recoveries
+        let Self { votes, promises, messages, replies, applied, shards, recoveries, mirrored } =
+            self;
+        votes + promises + messages + replies + applied + shards + recoveries + mirrored
     }
 }
 
@@ -200,6 +206,48 @@ impl Checkers {
     pub fn recovered(&mut self, boot: Boot, durable: Lsn, recovered: Lsn) -> Result<(), Violation> {
         self.compared.recoveries += 1;
         recovery::recovered(boot, durable, recovered)
+    }
+
+    /// A mirror executed what it found in a node's files.
+    ///
+    /// # Errors
+    ///
+    /// When it is not what was chosen.
+    pub fn mirrored(&mut self, node: u8, replayer: &DiskReplayer) -> Result<(), Violation> {
+        self.compared.mirrored += mirror::is_chosen(node, replayer, &self.agreement)?;
+        Ok(())
+    }
+
+    /// A mirror executed all that it found in a node's files, and the shard holds the same.
+    ///
+    /// # Errors
+    ///
+    /// When it is not what was chosen, or the shard holds something else.
+    pub fn replayed(
+        &mut self,
+        node: u8,
+        shard: &StringShard,
+        replayer: &DiskReplayer,
+    ) -> Result<(), Violation> {
+        self.mirrored(node, replayer)?;
+        self.compared.mirrored += mirror::stands_with(node, shard, replayer)?;
+        Ok(())
+    }
+
+    /// A shard holds what a mirror of its files holds of an entity, if it has it in memory.
+    ///
+    /// # Errors
+    ///
+    /// When it does not.
+    pub fn same_state(
+        &mut self,
+        node: u8,
+        shard: &StringShard,
+        replayer: &DiskReplayer,
+        entity: EntityId,
+    ) -> Result<(), Violation> {
+        self.compared.mirrored += mirror::same_state(node, shard, replayer, entity)?;
+        Ok(())
     }
 
     /// A node lost its disks: what it held no longer binds it.

@@ -141,6 +141,7 @@ pub fn run(plan: &Plan) -> Report {
         segments_max: mix.segments_max,
         recycles: mix.recycles,
         drift_ppm_max: mix.drift_ppm_max,
+        mirrors: mix.mirrors,
     });
     let victims = victims(plan.seed, plan.replicas);
     let harms = mix.rates.rot + mix.rates.misdirections > 0 || mix.faults.read_error > 0;
@@ -174,6 +175,7 @@ impl Run<'_> {
         let checked = versions::check(history, &chosen)?;
         let windows = wgl::check_windows(history, &chosen)?;
         self.convergence(&chosen, &checked.states)?;
+        self.files_say_the_same()?;
         self.divergence()?;
         let compared = self.world.checker.compared;
         if compared.votes == 0 || compared.messages == 0 || compared.replies == 0 {
@@ -382,6 +384,25 @@ impl Run<'_> {
                         return Err(Violation::new("convergence", what));
                     }
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// What a node holds follows from its files alone: each entity is read, so that it is in memory,
+    /// and compared with a mirror of them.
+    fn files_say_the_same(&mut self) -> Result<(), Violation> {
+        for node in self.whole_nodes() {
+            if self.world.is_damageable(node) {
+                continue;
+            }
+            let replayers = self.world.replay_files(node)?;
+            for entity in self.entities() {
+                let words = ["GET", "nothing"];
+                let ticket = self.world.submit_for(node, entity, &words, None, Freshness::Local);
+                let deadline = self.world.now() + PROMPT_US;
+                self.await_reply(ticket, deadline)?;
+                self.world.same_state(node, entity, &replayers)?;
             }
         }
         Ok(())

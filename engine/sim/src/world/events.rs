@@ -60,6 +60,7 @@ impl World {
                 core.shard.as_mut().expect("just seen").handle_tick(now);
                 self.pump(to);
             }
+            Event::Mirror { to } => self.step_mirror(to),
             Event::Dial { from, to, generation } => self.dial(from, to, generation),
             Event::Silence { from, to, generation } => {
                 let current = self.links[&(from, to)].generation == generation;
@@ -156,6 +157,7 @@ impl Event {
             | Self::Adopted { to, .. }
             | Self::Freed { to, .. }
             | Self::Tick { to, .. }
+            | Self::Mirror { to }
             | Self::Silence { to, .. } => (*to, None),
             Self::Dial { from, to, .. } => (*to, Some(*from)),
         }

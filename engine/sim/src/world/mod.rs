@@ -36,6 +36,7 @@ pub mod clock;
 mod events;
 mod files;
 mod link;
+mod mirrors;
 mod network;
 mod node;
 mod operator;
@@ -88,6 +89,8 @@ pub struct WorldConfig {
     pub recycles: bool,
     /// How fast or slow a clock may be, in parts of a million.
     pub drift_ppm_max: u32,
+    /// Whether a mirror follows the log of each core.
+    pub mirrors: bool,
 }
 
 /// Something that will happen.
@@ -128,6 +131,10 @@ enum Event {
     Tick {
         to: CoreId,
         start: u32,
+    },
+    /// A live mirror looks at its log.
+    Mirror {
+        to: CoreId,
     },
     Dial {
         from: CoreId,
@@ -185,6 +192,7 @@ struct Chances {
     tear: Random,
     errors: Random,
     files: Random,
+    mirrors: Random,
 }
 
 /// See the module page.
@@ -236,6 +244,7 @@ impl World {
             segments_max: usize::MAX,
             recycles: false,
             drift_ppm_max: 0,
+            mirrors: false,
         })
     }
 
@@ -265,6 +274,7 @@ impl World {
             tear: stream("tear"),
             errors: stream("errors"),
             files: stream("files"),
+            mirrors: stream("mirrors"),
         };
         let mut world = Self {
             now: 1,
@@ -290,6 +300,9 @@ impl World {
         };
         for node in 0..world.node_count() {
             world.start(node);
+        }
+        if world.config.mirrors {
+            world.add_mirrors();
         }
         world
     }

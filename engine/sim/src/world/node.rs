@@ -20,6 +20,7 @@ use plog::vocabulary::Lsn;
 use crate::disk::Disk;
 use crate::world::CoreId;
 use crate::world::clock::Clock;
+use crate::world::mirrors::LiveMirror;
 
 /// The cluster that every simulated node belongs to.
 const CLUSTER_ID: u64 = 7;
@@ -40,6 +41,8 @@ pub(super) struct Core {
     pub(super) durable: Lsn,
     /// That its log was found damaged, durably.
     pub(super) abstention: Option<Abstention>,
+    /// What follows its log, if anything does.
+    pub(super) mirror: Option<LiveMirror>,
 }
 
 /// One node.
@@ -72,6 +75,7 @@ impl Node {
             tick_at: None,
             durable: Lsn::ZERO,
             abstention: None,
+            mirror: None,
         };
         Self {
             epoch: 0,
@@ -98,6 +102,8 @@ impl Node {
             core.disk = Disk::default();
             core.durable = Lsn::ZERO;
             core.abstention = None;
+            // What it followed is gone.
+            core.mirror = None;
         }
     }
 

@@ -1,7 +1,8 @@
 //! What is done to a world from outside: starts, crashes, freezes, damage, and messages held back.
 
 use engine::config::ShardConfig;
-use engine::shard::LogSpace;
+use engine::shard::{LogSpace, StringShard};
+use engine::time::Time;
 use net::peer::message::{ChosenNotice, PeerMessage};
 use plog::block::BLOCK_SIZE;
 use plog::checkpoint::CheckpointId;
@@ -9,8 +10,10 @@ use plog::frame::FRAME_HEADER_SIZE;
 use plog::recovery::Recovered;
 use plog::vocabulary::{AcceptorId, Ballot, BootEpoch, EntityId, Entry};
 
-use crate::checkers::Boot;
+use crate::checkers::{Boot, Violation};
+use crate::disk::Disk;
 use crate::faults::Faults;
+use crate::mirroring::DiskReplayer;
 use crate::trace::What;
 use crate::world::node::{RecoveredCore, recover};
 use crate::world::{CoreId, Hold, World};
@@ -52,6 +55,10 @@ impl World {
             let recovered = recover(config, log_config, self.core(id));
             let boot = Boot { node, core: id.core, start };
             self.look_at_recovery(boot, &recovered);
+            if recovered.abstention.is_none() && !self.is_damageable(node) {
+                let looked = self.compare_with_files(id, &recovered.shard);
+                self.note(looked);
+            }
             shards.push(recovered.shard);
         }
         let is_full = self.full.contains(&node);
@@ -64,6 +71,7 @@ impl World {
             core.part_write = None;
             core.tick_at = None;
         }
+        self.register_mirrors(node);
         self.connect(node);
         for id in self.core_ids(node) {
             self.pump(id);
@@ -95,6 +103,78 @@ impl World {
             let seen = self.checker.durable(boot.node, record);
             self.note(seen);
         }
+    }
+
+    /// Whether a mirror that is fed with a core's files comes to what its shard is: just started,
+    /// or with all of it durable.
+    fn compare_with_files(&mut self, id: CoreId, shard: &StringShard) -> Result<(), Violation> {
+        let replayer = self.replay_disk(id, shard.config().request_ids_max)?;
+        self.checker.replayed(id.node, shard, &replayer)
+    }
+
+    /// A mirror of the files of each core of a running node, compared with what the node holds. For
+    /// a world at rest.
+    ///
+    /// # Errors
+    ///
+    /// What differs.
+    ///
+    /// # Panics
+    ///
+    /// When the node is down.
+    pub fn replay_files(&mut self, node: u8) -> Result<Vec<DiskReplayer>, Violation> {
+        let mut replayers = Vec::new();
+        for id in self.core_ids(node) {
+            let limit = self.shard(id).config().request_ids_max;
+            let replayer = self.replay_disk(id, limit)?;
+            let Self { nodes, checker, .. } = self;
+            let core = &nodes[usize::from(id.node)].cores[usize::from(id.core)];
+            let shard = core.shard.as_ref().expect("just seen");
+            checker.replayed(node, shard, &replayer)?;
+            replayers.push(replayer);
+        }
+        Ok(replayers)
+    }
+
+    /// Whether a running node holds the same of an entity as the mirrors of its files, if it has it
+    /// in memory.
+    ///
+    /// # Errors
+    ///
+    /// When it does not.
+    pub fn same_state(
+        &mut self,
+        node: u8,
+        entity: EntityId,
+        replayers: &[DiskReplayer],
+    ) -> Result<(), Violation> {
+        let id = self.owner(node, entity);
+        let Self { nodes, checker, .. } = self;
+        let core = &nodes[usize::from(id.node)].cores[usize::from(id.core)];
+        let shard = core.shard.as_ref().expect("asked while it is up");
+        checker.same_state(node, shard, &replayers[usize::from(id.core)], entity)
+    }
+
+    /// Does something with a shard of a running node, as who embeds it would.
+    ///
+    /// # Panics
+    ///
+    /// When the node is down.
+    pub fn with_shard<T>(
+        &mut self,
+        id: CoreId,
+        action: impl FnOnce(&mut StringShard, Time) -> T,
+    ) -> T {
+        let now = self.clock_of(id.node);
+        let result = action(self.core(id).shard.as_mut().expect("the node is up"), now);
+        self.pump(id);
+        result
+    }
+
+    /// What a core has on its disk.
+    #[must_use]
+    pub fn disk(&self, id: CoreId) -> &Disk {
+        &self.nodes[usize::from(id.node)].cores[usize::from(id.core)].disk
     }
 
     /// Lets a node hear from another that its chain at an entry is not the chosen history's.

@@ -89,6 +89,11 @@ impl Strings {
         self.keys.get(key).map(|record| record.version)
     }
 
+    /// Every key with its value and version, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8], Entry)> {
+        self.keys.iter().map(|(key, record)| (key, &*record.value, record.version))
+    }
+
     fn put(&mut self, key: &[u8], value: &[u8], version: Entry) {
         self.content_bytes += value.len();
         match self.keys.insert(key, Record { value: value.into(), version }) {
