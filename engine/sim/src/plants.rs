@@ -101,11 +101,6 @@ pub const PLANTS: &[Plant] = &[
     plant("floor-too-late", "cleaning", "a checkpoint needs a segment that it does not name"),
     plant("freed-beyond-floor", "cleaning", "a segment that is needed is freed"),
     plant("freed-under-a-read", "cleaning", "a segment is freed while it is read"),
-    plant(
-        "reserve-stays-closed",
-        "cleaning",
-        "a full log keeps from the checkpoint what it needs to be adopted",
-    ),
     plant("failed-checkpoint-adopted", "disks", "a checkpoint that failed frees the log before it"),
     plant("checkpoint-skips-loading", "cleaning", "a checkpoint misses entities being loaded"),
     plant(
