@@ -18,6 +18,7 @@ pub mod clock;
 pub mod core;
 pub mod fatal_reason;
 pub mod file_driver;
+pub(crate) mod memory_watch;
 pub mod metrics;
 pub mod node_shared;
 pub mod peers;
