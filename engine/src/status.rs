@@ -74,6 +74,16 @@ counters! {
     evictions,
     /// Of these, with an entry that was open: it comes back from the log when a message asks.
     open_evictions,
+    /// Records read for these loads.
+    load_reads,
+    /// Bytes of these records.
+    load_bytes,
+    /// Loads of large entities.
+    large_loads,
+    /// Times a large entity was in memory when it was needed.
+    large_hits,
+    /// Large entities evicted because they passed their cache.
+    large_evictions,
     /// Commands answered `UNKNOWN`.
     unknown,
     /// Commands answered `CLUSTERDOWN`.
@@ -129,6 +139,15 @@ pub struct ShardStatus {
     pub state_bytes: u64,
     /// Approximate bytes of the log's index.
     pub index_bytes: u64,
+    /// Bytes of all that grows with data: entities in memory and their tables, the index, what is
+    /// being loaded and what is parked for it.
+    pub accounted_bytes: u64,
+    /// What `accounted_bytes` may come to.
+    pub memory_limit: u64,
+    /// Entities in memory that are large.
+    pub large_entities: u64,
+    /// Their bytes.
+    pub large_bytes: u64,
     /// Commands taken on and not yet answered.
     pub commands_held: u64,
     /// Messages waiting for the log.

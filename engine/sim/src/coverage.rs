@@ -130,6 +130,12 @@ coverage! {
     evictions,
     /// Of these, with an entry that was open.
     open_evictions,
+    /// Large entities loaded.
+    large_loads,
+    /// Large entities that were in memory when they were needed.
+    large_hits,
+    /// Large entities evicted because they passed their cache.
+    large_evictions,
     /// Requests recognised as applied before.
     duplicates,
     /// Commands answered `UNKNOWN`.
@@ -201,6 +207,9 @@ impl Coverage {
         self.loads += counters.loads;
         self.evictions += counters.evictions;
         self.open_evictions += counters.open_evictions;
+        self.large_loads += counters.large_loads;
+        self.large_hits += counters.large_hits;
+        self.large_evictions += counters.large_evictions;
         self.duplicates += counters.duplicates;
         self.unknown += counters.unknown;
         self.checkpoints += counters.checkpoints;

@@ -92,6 +92,20 @@ fn always_cleaning(config: &mut ShardConfig) {
     config.log_hold_bytes = 0;
 }
 
+/// Of large entities only one or two are kept in memory, or none.
+fn values_on_disk(config: &mut ShardConfig) {
+    short_times(config);
+    config.max_embedded_value = 16;
+    config.values_on_disk_above = 320;
+    config.values_cache_bytes = 2 << 10;
+    config.memory_bytes_max = 128 << 10;
+}
+
+fn little_of_everything(config: &mut ShardConfig) {
+    little_memory(config);
+    config.values_on_disk_above = 320;
+}
+
 const PLAIN: Mix = Mix {
     name: "calm",
     about: "no faults at all",
@@ -158,6 +172,16 @@ pub const MIXES: &[Mix] = &[
         transport: Transport::Datagrams,
         configure: little_memory,
         workload: Workload { entities: 12, ..Workload::ALL_KINDS },
+        ..PLAIN
+    },
+    Mix {
+        name: "values",
+        about: "little memory for large entities, and not much for all",
+        faults: Faults { loss: 20_000, duplication: 20_000, delay_max_us: 1_000, ..SLOW_DISKS },
+        rates: Rates { crashes: 6, crashes_between_outputs: 2, all_crash: 1, ..Rates::NONE },
+        transport: Transport::Datagrams,
+        configure: values_on_disk,
+        workload: Workload { entities: 12, large_values: 200, ..Workload::ALL_KINDS },
         ..PLAIN
     },
     Mix {
@@ -258,7 +282,7 @@ pub const MIXES: &[Mix] = &[
             wipes: 1,
         },
         transport: Transport::Datagrams,
-        configure: little_memory,
+        configure: little_of_everything,
         workload: Workload { entities: 8, large_values: 50, ..Workload::ALL_KINDS },
         segment_size: 64 << 10,
         segments_max: usize::MAX,

@@ -53,6 +53,12 @@ pub const PLANTS: &[Plant] = &[
     plant("left-out-value-empty", "eviction", "a value that was left out is taken for empty"),
     plant("evicted-taken-for-empty", "eviction", "an entity on disk is taken for one never seen"),
     plant("evicted-before-durable", "eviction", "an entity leaves memory before it is on disk"),
+    plant(
+        "large-evicted-before-durable",
+        "values",
+        "a large entity leaves memory before it is on disk",
+    ),
+    plant("evicted-still-counted", "values", "what leaves memory is counted on"),
     plant("large-value-not-logged", "recycled", "the bytes of a large value never reach the disk"),
     plant("read-from-one-node", "datagrams", "a read is answered without asking anybody"),
     plant("started-called-empty", "datagrams", "a read check overlooks what was accepted"),

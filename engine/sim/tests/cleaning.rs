@@ -21,6 +21,7 @@ fn world(segments_max: usize, configure: fn(&mut ShardConfig)) -> World {
         segments_max,
         recycles: true,
         drift_ppm_max: 0,
+        mirrors: false,
     });
     world.run_for(50_000);
     world

@@ -29,6 +29,10 @@ pub struct NodeFacts {
     pub state_bytes: u64,
     /// Memory for the log's index, in bytes.
     pub index_bytes: u64,
+    /// Memory of all that grows with data, as it is accounted, in bytes.
+    pub accounted_bytes: u64,
+    /// What that may come to at this moment, in bytes.
+    pub memory_limit: u64,
     /// Memory of the process as the system counts it, in bytes; 0 when unknown.
     pub resident_bytes: u64,
     /// Size of the log on disk, in bytes.

@@ -45,6 +45,7 @@ use crate::shard::consumers::Consumers;
 use crate::shard::entity_table::EntityTable;
 use crate::shard::loading::Loading;
 use crate::shard::log_reads::LogReads;
+use crate::shard::memory::{Room, is_write};
 use crate::shard::relays::Relays;
 use crate::shard::serving::CatchUpJob;
 use crate::shard::sweep::Sweeps;
@@ -52,6 +53,8 @@ use crate::state_machine::StateMachine;
 use crate::state_machine::strings::Strings;
 use crate::status::ShardStatus;
 use crate::time::Time;
+
+pub(crate) use crate::shard::entity_table::Place;
 
 pub use crate::shard::checkpointing::{FileJob, FileStep, NoCheckpoint};
 pub use crate::shard::consumers::{
@@ -68,6 +71,7 @@ mod consumers;
 mod entity_table;
 mod loading;
 mod log_reads;
+mod memory;
 mod relays;
 mod serving;
 mod sweep;
@@ -96,9 +100,6 @@ pub enum LogSpace {
     FullReserveGivenBack,
 }
 
-/// Entities looked at for eviction per new one.
-const EVICTION_STEPS: usize = 8;
-
 /// See the module page.
 #[derive(Debug)]
 pub struct Shard<M: StateMachine> {
@@ -120,6 +121,12 @@ pub struct Shard<M: StateMachine> {
     relays: Relays,
     /// Messages and requests parked for entities being loaded.
     parked: usize,
+    /// Bytes of their values and arguments.
+    parked_bytes: usize,
+    /// Bytes of the records that loads are reading.
+    loading_bytes: usize,
+    /// See [`Shard::set_memory_limit`].
+    memory_limit: usize,
     finished_load: Option<FinishedLoad>,
     keys: u64,
 }
@@ -133,7 +140,7 @@ impl<M: StateMachine> Shard<M> {
         let log = Log::new(log_config, None);
         Self {
             context: Context::new(config, log),
-            entities: EntityTable::new(),
+            entities: EntityTable::new(config.values_on_disk_above),
             log_config,
             log_space: LogSpace::Available,
             recovering: Some(Index::new(config.hold_entries)),
@@ -148,6 +155,9 @@ impl<M: StateMachine> Shard<M> {
             abstaining: Abstaining::default(),
             relays: Relays::default(),
             parked: 0,
+            parked_bytes: 0,
+            loading_bytes: 0,
+            memory_limit: config.memory_bytes_max,
             finished_load: None,
             keys: 0,
         }
@@ -176,8 +186,9 @@ impl<M: StateMachine> Shard<M> {
         if self.abstaining.covers(id) {
             return;
         }
-        let is_new = index.get(id).is_none();
+        let known = index.len();
         index.note(&RecordSummary::of(record), location);
+        let is_new = index.len() > known;
         if is_new {
             self.entities.insert(Entity::new(id));
         }
@@ -186,26 +197,11 @@ impl<M: StateMachine> Shard<M> {
             let before = u64::from(entity.key_count());
             let is_complete = entity.recover_record(&mut self.context, record);
             self.keys = self.keys - before + u64::from(entity.key_count());
+            self.entities.recount(id);
             if !is_complete {
                 self.drop_from_memory(id);
             }
-        }
-        if is_new {
-            self.evict_while_recovering();
-        }
-    }
-
-    fn evict_while_recovering(&mut self) {
-        for _ in 0..EVICTION_STEPS {
-            if !self.is_over_memory() {
-                return;
-            }
-            let Some(id) = self.entities.advance_hand() else { return };
-            let entity = self.entities.get_mut(id).expect("the hand points at an entity");
-            if std::mem::take(&mut entity.referenced) || entity.has_diverged() {
-                continue;
-            }
-            self.drop_from_memory(id);
+            self.evict_while_recovering(is_new);
         }
     }
 
@@ -235,23 +231,31 @@ impl<M: StateMachine> Shard<M> {
             return;
         }
         self.request(origin, entity, request);
+        self.settle_memory();
     }
 
     fn request(&mut self, origin: Origin, entity: EntityId, request: EntityRequest) {
+        if self.entities.get(entity).is_none() && self.is_far_over_memory() {
+            self.turn_away_for_memory(origin);
+            return;
+        }
         match self.reach(entity) {
             Reach::Ready => {}
             Reach::Absent => {
                 match self.make_room() {
                     Room::Made => {}
                     // A look at what is not there makes no entity that lasts.
-                    Room::NotOnDisk if !is_write::<M>(&request) => {}
+                    Room::NotOnDisk | Room::NotInIndex if !is_write::<M>(&request) => {}
                     Room::NotOnDisk => {
                         self.context.turn_away(origin, errors::too_many_entities());
                         return;
                     }
+                    Room::NotInIndex => {
+                        self.context.turn_away(origin, errors::index_full());
+                        return;
+                    }
                     Room::NotInMemory => {
-                        self.context.counters.busy += 1;
-                        self.context.turn_away(origin, errors::busy());
+                        self.turn_away_for_memory(origin);
                         return;
                     }
                 }
@@ -288,6 +292,7 @@ impl<M: StateMachine> Shard<M> {
             return;
         }
         self.message(from, message);
+        self.settle_memory();
     }
 
     fn message(&mut self, from: PeerCore, message: PeerMessage) {
@@ -341,6 +346,10 @@ impl<M: StateMachine> Shard<M> {
 
     fn message_for_entity(&mut self, from: PeerCore, message: PeerMessage) {
         let id = message.entity().expect("these are about an entity");
+        if self.entities.get(id).is_none() && self.is_far_over_memory() {
+            self.context.counters.messages_refused += 1;
+            return;
+        }
         match self.reach(id) {
             Reach::Ready => {}
             Reach::Absent => {
@@ -409,6 +418,7 @@ impl<M: StateMachine> Shard<M> {
                 }
             }
         }
+        self.settle_memory();
     }
 
     /// A pre-written spare segment is ready.
@@ -465,6 +475,7 @@ impl<M: StateMachine> Shard<M> {
         self.relays.handle_tick(&mut self.context);
         self.expire_locks();
         self.continue_sweeps();
+        self.settle_memory();
     }
 
     /// Makes everything pending go out with the next write, as before a stop.
@@ -581,6 +592,10 @@ impl<M: StateMachine> Shard<M> {
             keys: self.keys,
             state_bytes: as_u64(self.context.state_bytes),
             index_bytes: as_u64(log.index().memory_bytes()),
+            accounted_bytes: as_u64(self.accounted_bytes()),
+            memory_limit: as_u64(self.memory_limit),
+            large_entities: as_u64(self.entities.large_len()),
+            large_bytes: as_u64(self.entities.large_bytes()),
             commands_held: as_u64(self.context.commands_held),
             gated: as_u64(self.context.gate.len()),
             loading: as_u64(self.loading.len()),
@@ -630,6 +645,7 @@ impl<M: StateMachine> Shard<M> {
             Reach::Abstaining
         } else if let Some(entity) = self.entities.get_mut(id) {
             entity.referenced = true;
+            self.context.counters.large_hits += u64::from(entity.place.is_large());
             Reach::Ready
         } else if self.loading.contains_key(&id) {
             Reach::Loading
@@ -652,79 +668,11 @@ impl<M: StateMachine> Shard<M> {
         action(entity, &mut self.context);
         self.keys = self.keys - before + u64::from(entity.key_count());
         let is_behind = entity.is_behind() && !entity.has_diverged();
+        self.entities.recount(id);
         if !is_behind && self.sweeps.caught_up(id) {
             self.continue_catch_ups();
         }
     }
-
-    fn is_over_memory(&self) -> bool {
-        self.entities.len() >= self.context.config.entities_in_memory_max
-            || self.context.state_bytes >= self.context.config.state_bytes_max
-    }
-
-    /// Evicts cold entities if memory says so, and tells whether a new one may come.
-    fn make_room(&mut self) -> Room {
-        self.evict();
-        // Entities in use cannot be evicted; they are as many as there are commands and messages
-        // in flight, which have limits of their own. Twice the limit is out of their reach, unless
-        // it is set very low.
-        if self.entities.len() >= 2 * self.context.config.entities_in_memory_max {
-            Room::NotInMemory
-        } else if self.context.log.index().len() >= self.context.config.entities_max {
-            Room::NotOnDisk
-        } else {
-            Room::Made
-        }
-    }
-
-    fn evict(&mut self) {
-        for _ in 0..EVICTION_STEPS {
-            if !self.is_over_memory() {
-                return;
-            }
-            let Some(id) = self.entities.advance_hand() else { return };
-            let mut durable = self.context.log.durable();
-            if planted!("evicted-before-durable") {
-                durable = self.context.log.appended();
-            }
-            let entity = self.entities.get_mut(id).expect("the hand points at an entity");
-            let used = std::mem::take(&mut entity.referenced);
-            if !used && entity.is_evictable(durable) {
-                self.drop_from_memory(id);
-            }
-        }
-    }
-
-    fn drop_from_memory(&mut self, id: EntityId) {
-        let mut entity = self.entities.remove(id).expect("called for an entity in memory");
-        entity.release_accounts(&mut self.context);
-        self.context.counters.evictions += 1;
-        self.context.counters.open_evictions += u64::from(entity.has_open_entries());
-        let keys = entity.key_count();
-        match &mut self.recovering {
-            Some(index) => index.set_keys(id, keys),
-            None => self.context.log.index_mut().set_keys(id, keys),
-        }
-    }
-}
-
-/// Whether a request may change an entity.
-fn is_write<M: StateMachine>(request: &EntityRequest) -> bool {
-    match request {
-        EntityRequest::Command(command) => M::is_write(&command.arguments),
-        EntityRequest::Inspect => false,
-    }
-}
-
-/// Whether the shard can take a further entity.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Room {
-    /// Yes.
-    Made,
-    /// Too many entities in memory are in use at this moment.
-    NotInMemory,
-    /// The log holds as many entities as it may.
-    NotOnDisk,
 }
 
 /// Where an entity is.

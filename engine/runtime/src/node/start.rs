@@ -51,6 +51,7 @@ use crate::node::two_copies::replace_file;
 use crate::reactor::core::{Core, Turn};
 use crate::reactor::disk_reserve::DiskReserve;
 use crate::reactor::fatal_reason::FatalReason;
+use crate::reactor::memory_watch::initial_share;
 use crate::reactor::node_shared::NodeShared;
 
 /// Longest sleep of a core without anything to do.
@@ -567,6 +568,7 @@ fn recover_core(
     let known = load_abstention(&parts.directory)?;
     let shard_config = config.shard_config(core, core_count, BootEpoch(epoch));
     let mut shard = StringShard::new(shard_config, log_config(config, core_count, log_identity));
+    shard.set_memory_limit(initial_share(shard_config.memory_bytes_max));
     let checkpoint = RecoveredCheckpoint::read(
         &parts.directory,
         &log_identity,

@@ -35,6 +35,7 @@ use crate::reactor::clients::ticket;
 use crate::reactor::clock;
 use crate::reactor::fatal_reason::FatalReason;
 use crate::reactor::file_driver::FileDriver;
+use crate::reactor::memory_watch::MemoryWatch;
 use crate::reactor::metrics::{Metrics, record};
 use crate::reactor::node_shared::NodeShared;
 use crate::reactor::peers::peer_table::{PeerTable, PeerTableSetup};
@@ -132,6 +133,7 @@ pub struct Core {
     asked: Vec<AskedOfNode>,
     completions: Vec<Completion>,
     next_publish: Time,
+    memory_watch: MemoryWatch,
     requests_published: u64,
     ring: Ring,
 }
@@ -164,6 +166,7 @@ impl Core {
             known_incarnations: setup.known_incarnations,
             shared: Arc::clone(&setup.shared),
         });
+        let memory_watch = MemoryWatch::new(setup.shard_config.memory_bytes_max, core, core_count);
         clients.start(&mut ring);
         peers.start(&mut ring);
         if core_count > 1 {
@@ -190,6 +193,7 @@ impl Core {
             asked: Vec::new(),
             completions: Vec::new(),
             next_publish: Time(0),
+            memory_watch,
             requests_published: 0,
             ring,
         })
@@ -341,6 +345,9 @@ impl Core {
         if self.shard.poll_timeout().is_some_and(|due| due <= now) {
             self.shard.handle_tick(now);
             ticked = true;
+        }
+        if let Some(limit) = self.memory_watch.look(now, &self.shared, resident_bytes) {
+            self.shard.set_memory_limit(limit);
         }
         let reserve_given_back = self.files.reserve().is_given_back();
         let has_reserve = if reserve_given_back { Reserve::GivenBack } else { Reserve::Whole };
@@ -551,6 +558,8 @@ impl Core {
             entities_in_memory: shared.sum(|core| &core.entities_in_memory),
             state_bytes: shared.sum(|core| &core.state_bytes),
             index_bytes: shared.sum(|core| &core.index_bytes),
+            accounted_bytes: shared.sum(|core| &core.accounted_bytes),
+            memory_limit: shared.memory_budget.load(Ordering::Relaxed),
             resident_bytes: resident_bytes(),
             log_bytes: shared.sum(|core| &core.log_bytes),
             abstaining_cores: shared.sum(|core| &core.abstaining),
@@ -586,6 +595,7 @@ impl Core {
         published.entities_in_memory.store(status.entities_in_memory, Ordering::Relaxed);
         published.state_bytes.store(status.state_bytes, Ordering::Relaxed);
         published.index_bytes.store(status.index_bytes, Ordering::Relaxed);
+        published.accounted_bytes.store(status.accounted_bytes, Ordering::Relaxed);
         published.abstaining.store(status.abstaining_cores, Ordering::Relaxed);
         published.cleaner_paused.store(status.cleaner_paused, Ordering::Relaxed);
         published.log_full.store(status.log_full, Ordering::Relaxed);

@@ -19,6 +19,7 @@ pub mod core;
 pub mod disk_reserve;
 pub mod fatal_reason;
 pub mod file_driver;
+pub(crate) mod memory_watch;
 pub mod metrics;
 pub mod node_shared;
 pub mod peers;

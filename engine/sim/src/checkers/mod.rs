@@ -192,6 +192,7 @@ impl Checkers {
         let counters = &status.counters;
         let moves = counters.chosen + counters.images_installed + counters.loads;
         if self.order.has_moved(boot, moves) {
+            self.bounds.memory(boot, shard.accounted_and_counted_bytes())?;
             self.compared.applied += self.order.shard(boot, shard, &self.agreement)?;
         }
         Ok(())

@@ -31,6 +31,7 @@ impl Config {
         self.validate_members()?;
         self.validate_relations()?;
         self.validate_log_size()?;
+        self.validate_memory()?;
         self.validate_addresses()
     }
 
@@ -57,7 +58,7 @@ impl Config {
     }
 
     fn validate_ranges(&self) -> Result<(), ConfigError> {
-        let (consensus, memory, limits) = (&self.consensus, &self.memory, &self.limits);
+        let (consensus, limits) = (&self.consensus, &self.limits);
         let mib = 1 << 20;
         let ranges: &[Range] = &[
             ("cluster_id", self.cluster_id.0, 1, u64::MAX),
@@ -78,12 +79,6 @@ impl Config {
             ("consensus.image_every_entries", consensus.image_every_entries.into(), 1, 1_000_000),
             ("consensus.catch_up_max_bytes", consensus.catch_up_max_bytes.into(), 4096, 4 * mib),
             ("consensus.sweep_every_ms", consensus.sweep_every_ms.into(), 100, 86_400_000),
-            ("memory.entities_max", memory.entities_max, 1, 1 << 32),
-            ("memory.entities_in_memory_max", memory.entities_in_memory_max, 64, 1 << 32),
-            ("memory.state_max_bytes", memory.state_max_bytes, mib, 1 << 44),
-            ("memory.waiting_commands_max", memory.waiting_commands_max, 16, 1 << 24),
-            ("memory.parked_messages_max", memory.parked_messages_max, 16, 1 << 24),
-            ("memory.request_ids_max", memory.request_ids_max.into(), 1, 1 << 20),
             ("limits.connections_max", limits.connections_max.into(), 1, 1 << 20),
             ("limits.pipeline_max", limits.pipeline_max.into(), 1, 1 << 20),
             (
@@ -115,7 +110,9 @@ impl Config {
                 256 * mib,
             ),
         ];
-        for &(key, value, first, last) in self.log_ranges().iter().chain(ranges) {
+        let (log_ranges, memory_ranges) = (self.log_ranges(), self.memory_ranges());
+        let all = log_ranges.iter().chain(ranges).chain(&memory_ranges);
+        for &(key, value, first, last) in all {
             if !(first..=last).contains(&value) {
                 return Err(ConfigError::OutOfRange {
                     key: key.to_owned(),
@@ -144,6 +141,27 @@ impl Config {
             }
         }
         Ok(())
+    }
+
+    /// Keys of `[memory]` with their values and ranges.
+    fn memory_ranges(&self) -> [(&'static str, u64, u64, u64); 8] {
+        let memory = &self.memory;
+        let mib = 1 << 20;
+        [
+            ("memory.limit_bytes", memory.limit_bytes, 64 * mib, 1 << 44),
+            (
+                "memory.values_on_disk_above_bytes",
+                memory.values_on_disk_above_bytes.into(),
+                0,
+                4 * mib,
+            ),
+            ("memory.values_cache_bytes", memory.values_cache_bytes, 0, 1 << 44),
+            ("memory.entities_max", memory.entities_max, 1, 1 << 32),
+            ("memory.entities_in_memory_max", memory.entities_in_memory_max, 64, 1 << 32),
+            ("memory.waiting_commands_max", memory.waiting_commands_max, 16, 1 << 24),
+            ("memory.parked_messages_max", memory.parked_messages_max, 16, 1 << 24),
+            ("memory.request_ids_max", memory.request_ids_max.into(), 1, 1 << 20),
+        ]
     }
 
     fn validate_members(&self) -> Result<(), ConfigError> {
@@ -350,6 +368,18 @@ impl Config {
                      the other",
                 ));
             }
+        }
+        Ok(())
+    }
+
+    fn validate_memory(&self) -> Result<(), ConfigError> {
+        let memory = &self.memory;
+        if memory.values_on_disk_above_bytes > 0 && memory.values_cache_bytes > memory.limit_bytes {
+            return Err(contradiction(
+                ("memory.values_cache_bytes", memory.values_cache_bytes),
+                ("memory.limit_bytes", memory.limit_bytes),
+                "the cache is a part of the limit; lower the first or raise the other",
+            ));
         }
         Ok(())
     }
