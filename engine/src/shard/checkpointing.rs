@@ -210,8 +210,9 @@ impl<M: StateMachine> Shard<M> {
     }
 
     /// What to do next with the files of checkpoints and freed segments; `None` when nothing is
-    /// due.
-    pub fn poll_file_step(&mut self) -> Option<FileStep> {
+    /// due. It goes by a pace, and may be asked before anything was handled.
+    pub fn poll_file_step(&mut self, now: Time) -> Option<FileStep> {
+        self.context.now = now;
         if self.abstaining.is_whole_shard() {
             return None;
         }

@@ -17,6 +17,7 @@ pub mod checkpoint_files;
 pub mod checkpoint_recovery;
 pub mod config;
 pub mod config_error;
+mod core_start;
 pub mod data_directory;
 pub mod fatal;
 pub mod file_worker;

@@ -133,7 +133,7 @@ impl FileDriver {
         if let Some((write, buffer)) = self.rest.take() {
             self.submit_bytes(write, buffer, files, ring)?;
         }
-        while let Some(step) = shard.poll_file_step() {
+        while let Some(step) = shard.poll_file_step(now) {
             match step {
                 FileStep::Write(write) => {
                     self.begun_us.get_or_insert(now.0);

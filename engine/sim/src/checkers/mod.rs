@@ -6,7 +6,7 @@
 //! nothing was compared has shown nothing.
 
 use engine::request::Reply;
-use engine::shard::StringShard;
+use engine::shard::{FinishedLoad, StringShard};
 use net::peer::message::PeerMessage;
 use plog::log_record::LogRecord;
 use plog::vocabulary::{EntityId, Lsn};
@@ -28,6 +28,7 @@ pub mod acknowledged;
 pub mod agreement;
 pub mod bounds;
 pub mod cursors;
+mod loads;
 mod mirror;
 pub mod order;
 pub mod promises;
@@ -249,6 +250,15 @@ impl Checkers {
     ) -> Result<(), Violation> {
         self.compared.mirrored += mirror::same_state(node, shard, replayer, entity)?;
         Ok(())
+    }
+
+    /// A load came to its end on a node that has been up for so long.
+    ///
+    /// # Errors
+    ///
+    /// The rule it breaks.
+    pub fn loaded(&self, boot: Boot, up_us: u64, load: FinishedLoad) -> Result<(), Violation> {
+        loads::loaded(boot, up_us, load)
     }
 
     /// A node lost its disks: what it held no longer binds it.

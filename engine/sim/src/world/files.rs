@@ -1,6 +1,6 @@
 //! Checkpoints and freed segments: what a shard wants done with files.
 
-use engine::shard::{FileJob, FileStep, StringShard};
+use engine::shard::{FileJob, FileStep};
 use plog::block::BLOCK_SIZE;
 use plog::checkpoint::pointer::Pointer;
 use plog::frame::FrameHeader;
@@ -16,7 +16,10 @@ const RETRY_US: u64 = 5_000;
 impl World {
     /// Does what a core's shard wants done with files.
     pub(super) fn pump_files(&mut self, id: CoreId, start: u32) {
-        while let Some(step) = self.core(id).shard.as_mut().and_then(StringShard::poll_file_step) {
+        let now = self.clock_of(id.node);
+        while let Some(shard) = self.core(id).shard.as_mut()
+            && let Some(step) = shard.poll_file_step(now)
+        {
             let delay = 1 + self.chances.disk.below(self.config.faults.write_max_us);
             match step {
                 FileStep::Write(write) => {

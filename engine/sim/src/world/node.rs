@@ -3,6 +3,7 @@
 use engine::abstention::Abstention;
 use engine::config::ShardConfig;
 use engine::shard::StringShard;
+use engine::time::Time;
 use net::peer::handshake::{LocalNode, Remembered};
 use plog::block::BLOCK_SIZE;
 use plog::checkpoint::pointer::Pointer;
@@ -41,6 +42,8 @@ pub(super) struct Core {
     pub(super) durable: Lsn,
     /// That its log was found damaged, durably.
     pub(super) abstention: Option<Abstention>,
+    /// What its clock showed when it was started.
+    pub(super) started: Time,
     /// What follows its log, if anything does.
     pub(super) mirror: Option<LiveMirror>,
 }
@@ -75,6 +78,7 @@ impl Node {
             tick_at: None,
             durable: Lsn::ZERO,
             abstention: None,
+            started: Time::default(),
             mirror: None,
         };
         Self {

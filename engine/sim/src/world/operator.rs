@@ -62,11 +62,13 @@ impl World {
             shards.push(recovered.shard);
         }
         let is_full = self.full.contains(&node);
+        let now = self.clock_of(node);
         for (core, mut shard) in self.nodes[index].cores.iter_mut().zip(shards) {
             if is_full {
                 shard.set_log_space(LogSpace::Full);
             }
             core.shard = Some(shard);
+            core.started = now;
             core.write = None;
             core.part_write = None;
             core.tick_at = None;
