@@ -194,6 +194,8 @@ pub enum PlogCommand {
     History(PlogHistory),
     /// Prints what the logs are made of, and which entities take most of them.
     Stats(PlogStats),
+    /// Prints every key that the checkpoints and logs come to, as JSON, and what changes.
+    Mirror(PlogMirror),
 }
 
 /// Checks every file of a node: identity, boot epoch and what is known of peers in both copies,
@@ -262,6 +264,35 @@ pub struct PlogStats {
     pub top: usize,
 }
 
+/// Prints every key that a node's files come to, one JSON object a line: its value, its version,
+/// and the entry that its entity stands at. Executes what is known to be chosen and nothing else,
+/// from the checkpoint and the log behind it; what was acknowledged less than a moment ago may not
+/// be marked as chosen yet. Changes nothing; the node may run meanwhile.
+///
+/// Exit status: 0 printed, 1 when the files are damaged or the core abstains, 2 when the directory
+/// cannot be used or --memory is too little.
+#[derive(Clone, Debug, Args)]
+pub struct PlogMirror {
+    /// Data directory of a node, or the directory of one of its cores.
+    pub directory: PathBuf,
+    /// Only this core.
+    #[arg(long, value_name = "N")]
+    pub core: Option<u16>,
+    /// Only keys that match, as KEYS of Redis has it: *, ?, [a-c], [^a], \\.
+    #[arg(long, value_name = "GLOB")]
+    pub pattern: Option<String>,
+    /// Go on with what is chosen as the log grows, until the reader goes away.
+    #[arg(long)]
+    pub follow: bool,
+    /// Memory for the data of one core, in MiB; all of it is kept in memory.
+    #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = mebibytes())]
+    pub memory: u32,
+}
+
+fn mebibytes() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=1 << 20)
+}
+
 fn node_count(text: &str) -> Result<u8, String> {
     match text.parse() {
         Ok(count @ (1 | 3 | 5)) => Ok(count),
@@ -322,6 +353,8 @@ mod tests {
             &["cleaner", "stop", "--addr", "a:1"],
             &["cleaner", "pause"],
             &["plog", "dump", "d", "--entity", "g"],
+            &["plog", "mirror", "d", "--memory", "0"],
+            &["plog", "mirror", "d", "--core", "x"],
         ] {
             let all = ["certus"].iter().chain(words);
             assert!(Arguments::try_parse_from(all).is_err(), "{words:?}");

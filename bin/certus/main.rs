@@ -38,6 +38,7 @@ fn main() -> ExitCode {
         Command::Plog(PlogCommand::Verify(verify)) => node_files::verify(verify, &mut console),
         Command::Plog(PlogCommand::Dump(dump)) => node_files::dump(dump, &mut console),
         Command::Plog(PlogCommand::History(history)) => node_files::history(history, &mut console),
+        Command::Plog(PlogCommand::Mirror(mirror)) => node_files::mirror(mirror, &mut console),
         Command::Plog(PlogCommand::Stats(stats)) => node_files::stats(stats, &mut console),
     };
     status.into()

@@ -1,8 +1,8 @@
 //! The cleaner: frees the log's oldest segments once nothing in them is needed.
 //!
 //! What is before the floor of the checkpoint that counts is superseded by it; of that, a *hold* is
-//! kept for peers that were away for a while, and what locks and mirrors need (see `consumers`). The
-//! floor is durable before a file goes: a start never looks for what was freed.
+//! kept for peers that were away for a while, and what locks and mirrors need (see `consumers`).
+//! The floor is durable before a file goes: a start never looks for what was freed.
 
 use plog::planted;
 use plog::segment::SegmentId;

@@ -6,13 +6,18 @@
 //! data (sums, a search index, a copy elsewhere) without being in the path of a command. It is
 //! for all entities of a core, and keeps its state where it likes.
 //!
-//! | `PhxPaxos` | of the serving machine | of a mirror |
-//! |---|---|---|
-//! | `Execute` | `StateMachine::apply` | |
-//! | `ExecuteForCheckpoint` | not needed: images are taken by the walk | [`Mirror::execute_for_checkpoint`] |
-//! | `GetCheckpointInstanceID` | the entry in a row of the checkpoint's table; for all, [`Shard::stands_at`] | [`Mirror::stands_at`]; for all, [`Replayer::stands_at`] |
-//! | `LockCheckpointState`, `GetCheckpointState`, `UnLockCheckpointState` | [`Shard::lock_checkpoint`], [`LockedCheckpoint::parts`], [`Shard::unlock_checkpoint`] | [`Replayer::pause`] and [`Replayer::resume`]: nothing changes it meanwhile |
-//! | `LoadCheckpointState` | [`Shard::recover_checkpointed`], at a start | [`Mirror::load_checkpoint`] |
+//! The verbs by `PhxPaxos`'s names, of the serving machine and of a mirror:
+//!
+//! - `Execute`: [`StateMachine::apply`](super::StateMachine::apply); a mirror has none.
+//! - `ExecuteForCheckpoint`: not needed by the serving machine, whose images are taken by the walk;
+//!   [`Mirror::execute_for_checkpoint`].
+//! - `GetCheckpointInstanceID`: the entry in a row of the checkpoint's table, and in all
+//!   [`Shard::stands_at`]; [`Mirror::stands_at`], and in all [`Replayer::stands_at`].
+//! - `LockCheckpointState`, `GetCheckpointState`, `UnLockCheckpointState`:
+//!   [`Shard::lock_checkpoint`], [`LockedCheckpoint::parts`], [`Shard::unlock_checkpoint`]; between
+//!   [`Replayer::pause`] and [`Replayer::resume`] nothing changes a mirror.
+//! - `LoadCheckpointState`: [`Shard::recover_checkpointed`], at a start;
+//!   [`Mirror::load_checkpoint`].
 //!
 //! [`Shard::stands_at`]: crate::shard::Shard::stands_at
 //! [`Shard::lock_checkpoint`]: crate::shard::Shard::lock_checkpoint

@@ -389,9 +389,12 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// What a node holds follows from its files alone: each entity is read, so that it is in memory,
-    /// and compared with a mirror of them.
+    /// What a node holds follows from its files alone: each entity is read, so that it is in
+    /// memory, and compared with a mirror of them.
     fn files_say_the_same(&mut self) -> Result<(), Violation> {
+        // What was caught up last may wait for the disk yet.
+        self.world.advance(QUIET_US);
+        self.fine()?;
         for node in self.whole_nodes() {
             if self.world.is_damageable(node) {
                 continue;
