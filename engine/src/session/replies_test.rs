@@ -515,7 +515,7 @@ fn commands_describe_themselves_as_those_of_redis_do() {
         "COMMAND DOCS get nope → {get={summary=Returns a value. since=1.0.0 group=string}}
          COMMAND DOCS nope → {}
          COMMAND LIST FILTERBY PATTERN *incr* → [incr incrby]
-         COMMAND LIST FILTERBY ACLCAT admin → [config|get config|set]
+         COMMAND LIST FILTERBY ACLCAT admin → [certus|checkpoint certus|cleaner config|get config|set]
          COMMAND LIST FILTERBY MODULE x → []
          COMMAND LIST FILTERBY x y → -ERR syntax error
          COMMAND LIST FILTERBY PATTERN a b → -ERR syntax error

@@ -74,8 +74,8 @@ impl<M: StateMachine> Shard<M> {
         log.segments_held() >= limit - limit / 4
     }
 
-    /// Segments that nobody needs and that are not held for peers either. Near the log's limit none is
-    /// held.
+    /// Segments that nobody needs and that are not held for peers either. Near the log's limit none
+    /// is held.
     pub(super) fn freeable_segments(&self) -> u64 {
         let log = &self.context.log;
         let mut floor = self.stands_at();
