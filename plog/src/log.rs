@@ -499,6 +499,9 @@ impl Log {
     #[must_use]
     pub fn spares_wanted(&self) -> usize {
         let wanted = self.config.spare_segments.saturating_sub(self.spares.len() + self.recycling);
+        if wanted == 0 {
+            return 0; // nearly always
+        }
         let held = self.segments_held() + self.spares.len() + self.recycling;
         let reserve = if self.is_reserve_open { 0 } else { self.config.reserve_segments() };
         wanted.min(self.config.segments_max.saturating_sub(held + reserve))
@@ -507,9 +510,11 @@ impl Log {
     /// Whether the next segment has to wait until an old one is freed.
     #[must_use]
     pub fn is_at_its_limit(&self) -> bool {
-        let held = self.segments_held() + self.recycling;
+        if !self.spares.is_empty() {
+            return false;
+        }
         let limit = self.config.segments_max.saturating_sub(self.config.reserve_segments());
-        self.spares.is_empty() && held >= limit
+        self.segments_held() + self.recycling >= limit
     }
 
     /// Lets the log use its last segments, or no longer: what is pending must become durable for a

@@ -4,6 +4,7 @@
 //! kept for peers that were away for a while, and what locks and mirrors need (see `consumers`).
 //! The floor is durable before a file goes: a start never looks for what was freed.
 
+use plog::log_config::LogConfig;
 use plog::planted;
 use plog::segment::SegmentId;
 
@@ -14,8 +15,10 @@ use crate::state_machine::StateMachine;
 use crate::time::Time;
 
 /// See the module page.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Cleaning {
+    /// The log is near its limit with so many segments.
+    near_limit: usize,
     /// An operator stopped it.
     is_paused: bool,
     /// A segment's file is being renamed or deleted: one at a time.
@@ -25,6 +28,12 @@ pub(crate) struct Cleaning {
 }
 
 impl Cleaning {
+    pub(crate) fn new(log: &LogConfig) -> Self {
+        let limit = log.segments_max.saturating_sub(log.reserve_segments());
+        let near_limit = limit - limit / 4;
+        Self { near_limit, is_paused: false, is_under_way: false, next_free: Time::default() }
+    }
+
     pub(crate) fn is_paused(&self) -> bool {
         self.is_paused
     }
@@ -66,12 +75,8 @@ impl<M: StateMachine> Shard<M> {
     /// Whether checkpoints must hurry, and nothing is held for peers: the log holds most of the
     /// segments that it may, or the disk is full.
     pub(super) fn is_log_near_its_limit(&self) -> bool {
-        if self.log_space != LogSpace::Available {
-            return true;
-        }
-        let log = &self.context.log;
-        let limit = log.config().segments_max.saturating_sub(log.config().reserve_segments());
-        log.segments_held() >= limit - limit / 4
+        self.log_space != LogSpace::Available
+            || self.context.log.segments_held() >= self.cleaning.near_limit
     }
 
     /// Segments that nobody needs and that are not held for peers either. Near the log's limit none
@@ -83,7 +88,7 @@ impl<M: StateMachine> Shard<M> {
             floor = floor.next();
         }
         let superseded = floor.0.saturating_sub(log.oldest_segment().0);
-        if self.is_log_near_its_limit() {
+        if superseded == 0 || self.is_log_near_its_limit() {
             return superseded;
         }
         // The one being written does not count.
@@ -96,7 +101,9 @@ impl<M: StateMachine> Shard<M> {
         if self.cleaning.is_paused || self.cleaning.is_under_way {
             return None;
         }
-        self.limit_consumers();
+        if !self.consumers.is_empty() {
+            self.limit_consumers();
+        }
         let is_hurried = self.is_log_near_its_limit();
         if self.freeable_segments() == 0
             || !is_hurried && self.cleaning.next_free > self.context.now

@@ -133,6 +133,10 @@ impl Consumers {
         self.named
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.locks.is_empty() && self.mirrors.is_empty()
+    }
+
     pub(crate) fn locks(&self) -> usize {
         self.locks.len()
     }

@@ -150,7 +150,7 @@ impl<M: StateMachine> Shard<M> {
             next_job: 0,
             sweeps: Sweeps::default(),
             checkpointing: Checkpointing::default(),
-            cleaning: Cleaning::default(),
+            cleaning: Cleaning::new(&log_config),
             consumers: Consumers::default(),
             abstaining: Abstaining::default(),
             relays: Relays::default(),

@@ -392,6 +392,9 @@ impl Run<'_> {
     /// What a node holds follows from its files alone: each entity is read, so that it is in
     /// memory, and compared with a mirror of them.
     fn files_say_the_same(&mut self) -> Result<(), Violation> {
+        if !self.world.replays_disks() {
+            return Ok(());
+        }
         // What was caught up last may wait for the disk yet.
         self.world.advance(QUIET_US);
         self.fine()?;

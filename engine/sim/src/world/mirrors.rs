@@ -31,19 +31,28 @@ pub(super) struct LiveMirror {
     replayer: DiskReplayer,
     /// With the boot that runs.
     registered: Option<MirrorId>,
+    /// Mirrors that kept too much, by that boot's count, when this one was last told that its
+    /// segments are kept.
+    overruns: u64,
     /// The checkpoint being read, and the next of its parts.
     loading: Option<(LockedCheckpoint, u16)>,
 }
 
 impl LiveMirror {
     fn new(request_ids_max: usize) -> Self {
-        Self { replayer: new_replayer(request_ids_max), registered: None, loading: None }
+        Self {
+            replayer: new_replayer(request_ids_max),
+            registered: None,
+            overruns: 0,
+            loading: None,
+        }
     }
 
     /// The node starts: no boot before has told this one of locks and mirrors.
     fn register_anew(&mut self, shard: &mut StringShard) {
         self.loading = None;
         self.registered = None;
+        self.overruns = 0;
         let Some(at) = self.replayer.stands_at() else { return };
         match shard.register_mirror(at.segment) {
             Ok(mirror) => self.registered = Some(mirror),
@@ -52,15 +61,19 @@ impl LiveMirror {
         }
     }
 
-    /// Tells the shard that the log from `segment` on is needed.
+    /// Tells the shard that the log from `segment` on is needed. Whether it is kept.
     fn need_from(&mut self, shard: &mut StringShard, segment: SegmentId) -> bool {
-        match self.registered {
+        let is_kept = match self.registered {
             Some(mirror) => shard.mirror_stands_at(mirror, segment).is_ok(),
             None => {
                 self.registered = shard.register_mirror(segment).ok();
                 self.registered.is_some()
             }
+        };
+        if is_kept {
+            self.overruns = shard.status().counters.mirrors_overrun;
         }
+        is_kept
     }
 }
 
@@ -174,8 +187,18 @@ impl World {
         let shard = core.shard.as_mut().expect("just seen");
         let at = mirror.replayer.stands_at().expect("it follows the log");
         if !mirror.need_from(shard, at.segment) {
-            // It kept too much, and was told.
-            let _ = mirror.replayer.lost_segment(shard.log().oldest_segment());
+            // It kept too much, and is told; nothing else is a reason.
+            let oldest = shard.log().oldest_segment();
+            let is_due = shard.status().counters.mirrors_overrun > mirror.overruns;
+            let _ = mirror.replayer.lost_segment(oldest);
+            if mirror.registered.is_some() && !is_due {
+                let wanted = at.segment;
+                let what = format!(
+                    "{to:?} freed segment {wanted}, which a mirror within its bound needs; its log \
+                     begins with {oldest}"
+                );
+                return Err(Violation::new("kept", what));
+            }
             return Ok(());
         }
         match follow(&mut mirror.replayer, &core.disk, &identity, limit) {
