@@ -44,6 +44,7 @@ enum Kind {
     SwappedPages,
     StalePage,
     MissingSegment,
+    EmptiedCore,
     ForeignFile,
     PartFlip,
     PartCut,
@@ -54,24 +55,26 @@ enum Kind {
     OneCopy,
 }
 
-const LOG_KINDS: [Kind; 7] = [
+const LOG_KINDS: [Kind; 8] = [
     Kind::Flip,
     Kind::Cut,
     Kind::ZeroedPage,
     Kind::SwappedPages,
     Kind::StalePage,
     Kind::MissingSegment,
+    Kind::EmptiedCore,
     Kind::ForeignFile,
 ];
 
 /// A foreign segment before the checkpoint's floor is removed unread, so that it is no case here.
-const CHECKPOINT_KINDS: [Kind; 13] = [
+const CHECKPOINT_KINDS: [Kind; 14] = [
     Kind::Flip,
     Kind::Cut,
     Kind::ZeroedPage,
     Kind::SwappedPages,
     Kind::StalePage,
     Kind::MissingSegment,
+    Kind::EmptiedCore,
     Kind::PartFlip,
     Kind::PartCut,
     Kind::PartZeroedPage,
@@ -269,12 +272,15 @@ impl Scene {
                 write_at(&file, page * PAGE, &read_page(&early, page));
                 what = format!("{kind:?} of {} at page {page}", file.display());
             }
-            // Without the newest a log looks like a shorter one.
-            Kind::MissingSegment if files.len() == 1 => return None,
             Kind::MissingSegment => {
-                let file = &files[self.random.below(files.len() - 1)];
-                fs::remove_file(file).unwrap();
+                fs::remove_file(&file).unwrap();
                 what = format!("{kind:?}: {}", file.display());
+            }
+            Kind::EmptiedCore => {
+                for file in self::files(&directory, |_| true) {
+                    fs::remove_file(file).unwrap();
+                }
+                what = format!("{kind:?}: {}", directory.display());
             }
             Kind::MissingPart => {
                 fs::remove_file(&file).unwrap();
@@ -405,6 +411,8 @@ impl Scene {
             &["file=", "offset=", "reason=", "good_frames_go_on_in="]
         } else if said.contains("the checkpoint is damaged") {
             &["reason="]
+        } else if said.contains("the log ends before a segment") {
+            &["reached=", "segments="]
         } else {
             // A checkpoint says that there was more of it.
             &["the log ends before the record", "last_record=", "reached=", "checkpoint="]
@@ -418,7 +426,8 @@ impl Scene {
         let after = log_and_parts();
         // What a checkpoint has superseded goes before the log is read.
         let is_kept = if self.has_checkpoints {
-            !after.is_empty() && after.iter().all(|file| before.contains(file))
+            let kept = after.iter().all(|file| before.contains(file));
+            kept && after.is_empty() == before.is_empty()
         } else {
             after == before
         };

@@ -21,7 +21,9 @@ use crate::mesh::MeshEnd;
 use crate::node::admin::{self, Admin, CoreStatus, Readiness};
 use crate::node::checkpoint_recovery::RecoveredCheckpoint;
 use crate::node::config::Config;
-use crate::node::data_directory::{DirectoryIdentity, load_abstention, write_abstention};
+use crate::node::data_directory::{
+    DirectoryIdentity, load_abstention, load_reached, repair_reached, write_abstention,
+};
 use crate::node::fatal::{ExitStatus, Fatal};
 use crate::node::file_worker::FileWorkerChannel;
 use crate::node::known_incarnations::KnownIncarnations;
@@ -223,8 +225,9 @@ fn read_core(parts: &mut CoreParts) -> Result<Option<ReadCore>, Fatal> {
         Err(RecoveryError::Stopped) => return Ok(None),
         log => log?,
     };
-    let abstention =
-        Abstention::judge(&log.recovered, known, epoch).or_else(|| checkpoint.judge(&log));
+    let abstention = Abstention::judge(&log.recovered, known, epoch)
+        .or_else(|| checkpoint.judge(&log))
+        .or(judge_reached(parts, &log)?);
     match abstention {
         Some(abstention) => shard.finish_recovery_abstaining(log.tail, abstention),
         None => shard.finish_recovery(log.tail, checkpoint.pointer),
@@ -243,6 +246,22 @@ fn read_core(parts: &mut CoreParts) -> Result<Option<ReadCore>, Fatal> {
     );
     let is_known = known.is_some();
     Ok(Some(ReadCore { shard, shard_config, log, checkpoint, abstention, is_known }))
+}
+
+/// Whether the core has to abstain because its log ends before a segment that it had reached.
+fn judge_reached(parts: &CoreParts, log: &RecoveredLog) -> Result<Option<Abstention>, Fatal> {
+    let root = parts.directory.parent().expect("a core's directory stands in the node's");
+    let Some(reached) = load_reached(root, parts.core)? else { return Ok(None) };
+    repair_reached(root, parts.core, reached)?;
+    if log.tail.is_some_and(|tail| tail.segment >= reached) {
+        return Ok(None);
+    }
+    log_line::error(
+        "the log ends before a segment that it had reached: segments are missing, and promises \
+         made here may be lost, so this core abstains",
+        &[("reached", &reached), ("segments", &log.segments.len())],
+    );
+    Ok(Some(Abstention { since: BootEpoch(parts.epoch), segment: reached, offset: 0 }))
 }
 
 /// Reads the core's files, waits until it may speak, and puts together what it starts from. `None`

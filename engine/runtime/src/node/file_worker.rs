@@ -8,13 +8,15 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use engine::shard::{FileJob, LOCKS_MAX};
+use plog::segment::SegmentId;
 
 use crate::node::checkpoint_files;
+use crate::node::data_directory::write_reached;
 use crate::node::reserve_file::{self, ReserveJob};
 
-/// Jobs and answers that may wait, per core: a core has three under way at most, and removes a
+/// Jobs and answers that may wait, per core: a core has four under way at most, and removes a
 /// checkpoint for each lock that ends.
-const QUEUE_PER_CORE: usize = 4 + LOCKS_MAX;
+const QUEUE_PER_CORE: usize = 5 + LOCKS_MAX;
 
 /// What the thread is given to do.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -23,6 +25,8 @@ pub enum BlockingJob {
     File(FileJob),
     /// What a full disk makes necessary.
     Reserve(ReserveJob),
+    /// Note that the log has reached this segment.
+    Reached(SegmentId),
 }
 
 /// A job that is done.
@@ -99,16 +103,20 @@ fn serve(jobs: &Receiver<(u16, BlockingJob)>, cores: &[(PathBuf, SyncSender<File
     while let Ok((core, job)) = jobs.recv() {
         let (directory, done) = &cores[usize::from(core)];
         let begun = Instant::now();
-        let result = perform(directory, job);
+        let result = perform(directory, core, job);
         // A core that ended wants no answer; the others may still.
         done.send(FileDone { job, took: begun.elapsed(), result }).ok();
     }
 }
 
-fn perform(directory: &Path, job: BlockingJob) -> io::Result<()> {
+fn perform(directory: &Path, core: u16, job: BlockingJob) -> io::Result<()> {
     let job = match job {
         BlockingJob::File(job) => job,
         BlockingJob::Reserve(job) => return reserve_file::perform(directory, job),
+        BlockingJob::Reached(segment) => {
+            let root = directory.parent().expect("a core's directory stands in the node's");
+            return write_reached(root, core, segment);
+        }
     };
     match job {
         FileJob::Adopt(pointer) => checkpoint_files::adopt(directory, pointer),

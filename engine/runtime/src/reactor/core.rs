@@ -288,7 +288,11 @@ impl Core {
                 peers.handle_inbound_received(now, completion, ring, shard, counters);
             }
             Kind::OutboundSend => peers.handle_link_sent(now, completion, ring, counters),
-            Kind::LogWrite => plog.handle_written(now, completion, shard, metrics)?,
+            Kind::LogWrite => {
+                if let Some(segment) = plog.handle_written(now, completion, shard, metrics)? {
+                    files.note_reached(segment);
+                }
+            }
             Kind::LogRead => plog.handle_read(now, completion, shard, ring, metrics)?,
             Kind::ClientAccept => {
                 clients.handle_accept(&completion, now, ring, counters);

@@ -18,6 +18,7 @@ use plog::block::{AlignedBuffer, BLOCK_SIZE};
 use plog::checkpoint::PartId;
 use plog::checkpoint::pointer::Pointer;
 use plog::checkpoint::writer::CheckpointWrite;
+use plog::segment::SegmentId;
 
 use crate::node::checkpoint_files;
 use crate::node::file_worker::{BlockingJob, FileDone, FileWorkerChannel};
@@ -27,6 +28,7 @@ use crate::node::reserve_file::ReserveJob;
 use crate::reactor::disk_reserve::DiskReserve;
 use crate::reactor::fatal_reason::FatalReason;
 use crate::reactor::metrics::{Metrics, record};
+use crate::reactor::reached_note::ReachedNote;
 use crate::reactor::ring::{Completion, Payload, Ring};
 use crate::reactor::slab::Key;
 use crate::reactor::user_data::Kind;
@@ -63,6 +65,7 @@ pub struct FileDriver {
     adopts_again: Option<(Pointer, u64)>,
     jobs_under_way: usize,
     reserve: DiskReserve,
+    reached: ReachedNote,
     /// When the checkpoint being written began.
     begun_us: Option<u64>,
 }
@@ -79,6 +82,7 @@ impl FileDriver {
             adopts_again: None,
             jobs_under_way: 0,
             reserve,
+            reached: ReachedNote::default(),
             begun_us: None,
         }
     }
@@ -87,7 +91,15 @@ impl FileDriver {
     /// waits for room.
     #[must_use]
     pub fn must_look_again(&self) -> bool {
-        self.jobs_under_way > 0 || self.waits_for_room.is_some() || self.adopts_again.is_some()
+        self.jobs_under_way > 0
+            || self.waits_for_room.is_some()
+            || self.adopts_again.is_some()
+            || self.reached.is_pending()
+    }
+
+    /// The log has a durable frame in this segment, which it had just opened.
+    pub fn note_reached(&mut self, segment: SegmentId) {
+        self.reached.note(segment);
     }
 
     /// What is set aside for a full disk.
@@ -151,6 +163,9 @@ impl FileDriver {
                 }
             }
         }
+        if let Some(segment) = self.reached.poll(now) {
+            self.start(BlockingJob::Reached(segment));
+        }
         // Behind what lets old files go. What was given back belongs to the checkpoint until it is
         // done.
         let is_needed = self.reserve.is_given_back() && shard.is_checkpointing();
@@ -186,6 +201,17 @@ impl FileDriver {
                     waiting.chain(adopting).for_each(|again_us| *again_us = now.0);
                 }
                 return Ok(());
+            }
+            BlockingJob::Reached(segment) => {
+                return match done.result {
+                    Err(error) if !is_want_of_room(&error) => {
+                        Err(FatalReason::CheckpointFiles { error })
+                    }
+                    result => {
+                        self.reached.handle_done(now, segment, result.is_ok());
+                        Ok(())
+                    }
+                };
             }
         };
         if let Err(error) = done.result {

@@ -24,6 +24,7 @@ pub mod metrics;
 pub mod node_shared;
 pub mod peers;
 pub mod plog_driver;
+mod reached_note;
 pub mod ring;
 pub mod router;
 pub mod shard_json;

@@ -254,7 +254,7 @@ impl PlogDriver {
         Ok(true)
     }
 
-    /// The write ended.
+    /// The write ended. The segment, if its first frame is durable now.
     ///
     /// # Errors
     ///
@@ -265,7 +265,7 @@ impl PlogDriver {
         completion: Completion,
         shard: &mut StringShard,
         metrics: &mut Metrics,
-    ) -> Result<(), FatalReason> {
+    ) -> Result<Option<SegmentId>, FatalReason> {
         let write = self.write.take().expect("a completion belongs to the write in flight");
         let WriteInFlight { segment, offset, length, .. } = write;
         let written = completion.outcome().map_err(|error| FatalReason::LogWrite {
@@ -293,7 +293,7 @@ impl PlogDriver {
             self.slow.tell(now, commit_us, SlowOperation::Commit(write.written));
         }
         shard.handle_written(now, buffer);
-        Ok(())
+        Ok((offset == 0).then_some(segment))
     }
 
     /// Starts the reads that the shard asks for, as far as the bound allows.
