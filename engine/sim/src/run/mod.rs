@@ -447,14 +447,16 @@ impl Run<'_> {
         self.world.submit_bytes(node, &words, None, Freshness::Linearizable)
     }
 
-    /// Replicas come to hold what any of them knows, without a client touching anything.
+    /// Replicas come to hold what any of them knows, without a client touching anything. What only
+    /// one that abstains knows, nobody hears of.
     fn quiet_convergence(&mut self) -> Result<(), Violation> {
         let entities = self.entities();
         self.converge(|run| {
             let nodes = run.whole_nodes();
             let known = |entity: &EntityId| {
                 let of = |node: &u8| run.world.chosen_here(*node, *entity);
-                (*entity, nodes.iter().map(of).max().unwrap_or_default())
+                let speak = nodes.iter().filter(|node| !run.world.abstains(**node, *entity));
+                (*entity, speak.map(of).max().unwrap_or_default())
             };
             entities.iter().map(known).collect()
         })
