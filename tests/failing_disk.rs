@@ -160,6 +160,29 @@ fn a_refused_write_ends_the_node_and_loses_nothing() {
     trial.expect_recovery(|| {});
 }
 
+#[test]
+fn a_checkpoint_that_cannot_be_written_ends_the_node_and_is_never_adopted() {
+    let mut trial = Trial::start("failed-checkpoint");
+    trial.write_some(&[0, 1, 2], "before");
+    // More than a segment holds, so that the limit spares the log and not the checkpoint.
+    for number in 0..150 {
+        assert!(trial.write(0, &format!("large:{number}"), 64 << 10));
+    }
+    let address = trial.cluster.nodes[0].client.to_string();
+    let done = certus(&["checkpoint", "--addr", &address]);
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let pointer = trial.cluster.nodes[0].data_directory.join("core-0/checkpoint");
+    let before = fs::read(&pointer).unwrap();
+    trial.limit_file_size(8 << 20);
+    let asked = certus(&["checkpoint", "--no-wait", "--addr", &address]);
+    assert!(asked.status.success(), "{}", String::from_utf8_lossy(&asked.stderr));
+    trial.expect_end(&["a checkpoint's", "File too large", "check the data directory"]);
+    assert_eq!(fs::read(&pointer).unwrap(), before, "the one before counts");
+    trial.expect_recovery(|| {});
+    let done = certus(&["checkpoint", "--addr", &address]);
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+}
+
 /// A file system on a loop device, whose image stands in a memory file system that can be filled.
 struct FailingDisk {
     place: PathBuf,

@@ -15,10 +15,17 @@ mod cluster;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use net::resp::value::Value;
 
-use cluster::{Cluster, refused_start, scratch_directory, text, wait_until};
+use cluster::{Cluster, certus, refused_start, scratch_directory, text, wait_until};
+
+/// So soon after there is room again writes are taken.
+const RESUMES_WITHIN: Duration = Duration::from_secs(10);
+
+/// A checkpoint and the cleaner make what room they can in this time.
+const SETTLES_WITHIN: Duration = Duration::from_secs(5);
 
 /// A file system of a bounded size, which goes when this is dropped.
 #[derive(Debug)]
@@ -31,6 +38,11 @@ impl SmallDisk {
     fn mount(name: &str, mebibytes: u32) -> Option<Self> {
         let directory = scratch_directory(name);
         fs::create_dir_all(&directory).unwrap();
+        Self::mount_at(directory, mebibytes)
+    }
+
+    /// The same in the place of an empty directory.
+    fn mount_at(directory: PathBuf, mebibytes: u32) -> Option<Self> {
         let size = format!("size={mebibytes}m");
         let output = Command::new("mount")
             .args(["-t", "tmpfs", "-o", &size, "certus-test"])
@@ -44,6 +56,15 @@ impl SmallDisk {
         println!("skipped: no file system can be mounted here: {}", said.trim());
         fs::remove_dir(&directory).unwrap();
         None
+    }
+
+    /// Lets somebody else take all the room that is left, until the file is removed.
+    fn fill(&self) -> PathBuf {
+        let filler = self.directory.join("filler");
+        let to = format!("of={}", filler.display());
+        let output = Command::new("dd").args(["if=/dev/zero", &to, "bs=4096"]).output().unwrap();
+        assert!(!output.status.success(), "it ends when there is no room left");
+        filler
     }
 
     fn resize(&self, mebibytes: u32) {
@@ -90,7 +111,7 @@ fn a_new_node_is_not_started_on_a_full_disk() {
     let (status, said) = refused_start(&config);
     assert_eq!(status, 3, "{said}");
     let line = said.lines().find(|line| line.starts_with("certusd: fatal: ")).unwrap();
-    for word in [&data.display().to_string()[..], "268435456 bytes", "free space"] {
+    for word in [&data.display().to_string()[..], "603979776 bytes", "free space"] {
         assert!(line.contains(word), "{word} is missing: {line}");
     }
     let left: Vec<_> = match fs::read_dir(&data) {
@@ -111,7 +132,13 @@ fn a_cluster_on_a_full_disk_refuses_writes_and_answers_reads_until_there_is_room
     let mut refused = false;
     for number in 0..2000 {
         let key = format!("key{number}");
-        match client.ask(&["SET", &key, &value]).unwrap() {
+        let begun = Instant::now();
+        let mut reply = client.ask(&["SET", &key, &value]).unwrap();
+        while begun.elapsed() < SETTLES_WITHIN && is_refused(&reply) {
+            std::thread::sleep(Duration::from_millis(50));
+            reply = client.ask(&["SET", &key, &value]).unwrap();
+        }
+        match reply {
             reply if reply == Value::OK => acknowledged.push(key),
             Value::Error(error) if error.word() == "MISCONF" => {
                 refused = true;
@@ -146,13 +173,10 @@ fn a_cluster_on_a_full_disk_refuses_writes_and_answers_reads_until_there_is_room
         })
     });
 
-    disk.resize(400);
+    disk.resize(600);
+    let begun = Instant::now();
     for id in 0..3 {
-        let mut client = cluster.client(id);
-        let key = format!("after{id}");
-        wait_until(&format!("node {id} to write again"), || {
-            client.ask(&["SET", &key, "1"]).is_ok_and(|reply| reply == Value::OK)
-        });
+        expect_writes_again(&cluster, id, begun);
     }
     for id in 0..3 {
         cluster.kill(id);
@@ -165,4 +189,148 @@ fn a_cluster_on_a_full_disk_refuses_writes_and_answers_reads_until_there_is_room
     }
     acknowledged.push("after0".to_owned());
     cluster.wait_until_equal(&acknowledged);
+}
+
+fn is_refused(reply: &Value) -> bool {
+    matches!(reply, Value::Error(error) if error.word() == "MISCONF")
+}
+
+/// Node `id` takes writes soon after `begun`.
+fn expect_writes_again(cluster: &Cluster, id: usize, begun: Instant) {
+    let mut client = cluster.client(id);
+    let key = format!("after{id}");
+    wait_until(&format!("node {id} to write again"), || {
+        client.ask(&["SET", &key, "1"]).is_ok_and(|reply| reply == Value::OK)
+    });
+    let took = begun.elapsed();
+    println!("node {id} writes again after {took:?}");
+    assert!(took < RESUMES_WITHIN, "node {id} takes writes again after {took:?} only");
+}
+
+/// What a node says of the space it keeps for a full disk.
+fn disk_reserve(cluster: &Cluster, id: usize, field: &str) -> u64 {
+    let status = text(&cluster.client(id).ask(&["CERTUS", "STATUS"]).unwrap());
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    let value = &status["cores"][0]["disk_reserve"][field];
+    value.as_u64().unwrap_or_else(|| panic!("{field} is a number: {status}"))
+}
+
+/// Puts the data of node 0 on a file system of its own, which has to go before the cluster does.
+fn move_to_a_disk_of_its_own(cluster: &mut Cluster, mebibytes: u32) -> Option<SmallDisk> {
+    cluster.kill(0);
+    let data = cluster.nodes[0].data_directory.clone();
+    let kept = data.with_file_name("kept");
+    fs::rename(&data, &kept).unwrap();
+    fs::create_dir(&data).unwrap();
+    let disk = SmallDisk::mount_at(data.clone(), mebibytes);
+    if disk.is_some() {
+        let from = format!("{}/.", kept.display());
+        let copied = Command::new("cp").arg("-r").arg(from).arg(&data).status();
+        assert!(copied.unwrap().success());
+    } else {
+        fs::rename(&kept, &data).unwrap();
+    }
+    cluster.restart(0);
+    cluster.wait_until_ready(0);
+    disk
+}
+
+/// No checkpoint is due for a long time, unless a full disk makes one necessary.
+const NO_CHECKPOINTS: &[&str] = &["--set", "log.checkpoint_log_bytes=1073741824"];
+const RESERVE: u64 = 12 << 20;
+
+#[test]
+fn on_a_disk_that_stays_full_a_checkpoint_and_the_cleaner_make_room() {
+    let reserve = format!("log.disk_reserve_bytes={RESERVE}");
+    let arguments = [NO_CHECKPOINTS, &["--set", &reserve]].concat();
+    let mut cluster = Cluster::start_with("stays-full", &arguments);
+    let Some(disk) = move_to_a_disk_of_its_own(&mut cluster, 80) else { return };
+    let mut client = cluster.client(0);
+    // A checkpoint of all that there will be takes its room before the rest is taken.
+    let value = "x".repeat(64 << 10);
+    for number in 0..40 {
+        assert_eq!(client.ask(&["SET", &format!("key{number}"), &value]).unwrap(), Value::OK);
+    }
+    let address = cluster.nodes[0].client.to_string();
+    let done = certus(&["checkpoint", "--addr", &address]);
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    wait_until("node 0 to have its reserve and a spare", || {
+        let files = fs::read_dir(cluster.nodes[0].data_directory.join("core-0")).unwrap();
+        let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+        let mut spares = names.filter(|name| name.starts_with("spare-") && name.ends_with("plog"));
+        spares.next().is_some() && disk_reserve(&cluster, 0, "bytes") == RESERVE
+    });
+    let filler = disk.fill();
+    // What is left holds small files, and no checkpoint.
+    let taken = fs::metadata(&filler).unwrap().len();
+    fs::OpenOptions::new().write(true).open(&filler).unwrap().set_len(taken - (3 << 19)).unwrap();
+    // Much more than each log can still take.
+    let (mut refused, mut longest) = (0, Duration::ZERO);
+    for number in 0..500 {
+        let key = format!("key{}", number % 40);
+        let begun = Instant::now();
+        wait_until("a write to be taken", || match client.ask(&["SET", &key, &value]).unwrap() {
+            reply if reply == Value::OK => true,
+            _ => {
+                refused += 1;
+                std::thread::sleep(Duration::from_millis(20));
+                false
+            }
+        });
+        longest = longest.max(begun.elapsed());
+    }
+    println!("{refused} writes were refused, for {longest:?} at most");
+    assert!(filler.exists(), "nobody gave anything back");
+    let times = disk_reserve(&cluster, 0, "times_given_back");
+    println!("node 0 gave its reserve back {times} times");
+    assert!(times > 0, "it had no room for a checkpoint");
+    assert!(longest < RESUMES_WITHIN, "writes were refused for {longest:?}");
+    cluster.kill(0);
+    fs::remove_file(filler).unwrap();
+    let data = cluster.nodes[0].data_directory.display().to_string();
+    let verified = certus(&["plog", "verify", &data]);
+    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stdout));
+    cluster.restart(0);
+    cluster.wait_until_ready(0);
+    let keys: Vec<String> = (0..40).map(|number| format!("key{number}")).collect();
+    cluster.wait_until_equal(&keys);
+    let mut client = cluster.client(0);
+    for key in &keys {
+        assert_eq!(text(&client.ask(&["GET", key]).unwrap()), value, "{key}");
+    }
+    cluster.stop_node(0);
+}
+
+#[test]
+fn one_node_without_room_refuses_writes_until_it_has_some_and_the_others_serve() {
+    let mut cluster = Cluster::start_with("one-full", NO_CHECKPOINTS);
+    let Some(disk) = move_to_a_disk_of_its_own(&mut cluster, 60) else { return };
+    let filler = disk.fill();
+    let value = "x".repeat(64 << 10);
+    let mut client = cluster.client(0);
+    let mut number = 0;
+    // Each key is new, so that no checkpoint has room.
+    wait_until("node 0 to have no room for long", || {
+        let begun = Instant::now();
+        number += 1;
+        let key = format!("key{number}");
+        while begun.elapsed() < Duration::from_secs(3) {
+            if !is_refused(&client.ask(&["SET", &key, &value]).unwrap()) {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        true
+    });
+    println!("{number} values before the disk was full for long");
+    let mut others = cluster.client(1);
+    for number in 0..20 {
+        let key = format!("other{number}");
+        assert_eq!(others.ask(&["SET", &key, "1"]).unwrap(), Value::OK);
+        assert_eq!(text(&client.ask(&["GET", &key]).unwrap()), "1", "reads go on");
+    }
+    fs::remove_file(filler).unwrap();
+    disk.resize(400);
+    expect_writes_again(&cluster, 0, Instant::now());
+    cluster.stop_node(0);
 }

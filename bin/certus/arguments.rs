@@ -24,9 +24,67 @@ pub enum Command {
     Dev(Dev),
     /// Says whether a cluster is healthy, and how many more of its nodes may fail.
     Status(Status),
+    /// Has running nodes write a checkpoint of all they hold, now.
+    Checkpoint(Checkpoint),
+    /// Pauses the cleaner of running nodes, resumes it, or says how it is.
+    Cleaner(Cleaner),
     /// Reads the log files of a node, without changing them.
     #[command(subcommand)]
     Plog(PlogCommand),
+}
+
+/// Which nodes are told something.
+#[derive(Clone, Debug, Args)]
+pub struct ToldNodes {
+    /// Addresses of the nodes to tell, HOST:PORT, separated by commas; no other node is told.
+    #[arg(long, value_delimiter = ',', value_name = "LIST", required = true)]
+    pub addr: Vec<String>,
+    /// How long a node may take to answer, in seconds.
+    #[arg(long, default_value = "5", value_name = "SECONDS", value_parser = positive_seconds)]
+    pub timeout: Duration,
+}
+
+/// Has running nodes write a checkpoint of all they hold, now.
+///
+/// Every core of each node begins one, whatever it logged since its last, and serves on meanwhile.
+/// Waits until they count: from then on a start reads them and the log behind, and the log before
+/// may be freed.
+///
+/// Exit status: 0 done (with --no-wait: asked for), 1 when one is not done within --wait, 2 when a
+/// node cannot be reached, refuses, or is started again meanwhile.
+#[derive(Clone, Debug, Args)]
+pub struct Checkpoint {
+    /// Which nodes.
+    #[command(flatten)]
+    pub nodes: ToldNodes,
+    /// Only ask for it.
+    #[arg(long)]
+    pub no_wait: bool,
+    /// How long to wait at most, in seconds.
+    #[arg(long, default_value = "600", value_name = "SECONDS", value_parser = positive_seconds)]
+    pub wait: Duration,
+}
+
+/// Pauses the cleaner of running nodes, resumes it, or says how it is.
+#[derive(Clone, Debug, Args)]
+pub struct Cleaner {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: CleanerCommand,
+}
+
+/// What to do about the cleaner.
+///
+/// Exit status: 0 done, 2 when a node cannot be reached or refuses.
+#[derive(Clone, Debug, Subcommand)]
+pub enum CleanerCommand {
+    /// Frees no segment of the log until it is resumed, or the node starts again. The log's limit
+    /// holds all the same: when it is reached, the node refuses writes.
+    Pause(ToldNodes),
+    /// Lets it go on.
+    Resume(ToldNodes),
+    /// Says how it is on each core.
+    Status(ToldNodes),
 }
 
 /// `certus dev`.
@@ -136,6 +194,8 @@ pub enum PlogCommand {
     History(PlogHistory),
     /// Prints what the logs are made of, and which entities take most of them.
     Stats(PlogStats),
+    /// Prints every key that the checkpoints and logs come to, as JSON, and what changes.
+    Mirror(PlogMirror),
 }
 
 /// Checks every file of a node: identity, boot epoch and what is known of peers in both copies,
@@ -204,6 +264,35 @@ pub struct PlogStats {
     pub top: usize,
 }
 
+/// Prints every key that a node's files come to, one JSON object a line: its value, its version,
+/// and the entry that its entity stands at. Executes what is known to be chosen and nothing else,
+/// from the checkpoint and the log behind it; what was acknowledged less than a moment ago may not
+/// be marked as chosen yet. Changes nothing; the node may run meanwhile.
+///
+/// Exit status: 0 printed, 1 when the files are damaged or the core abstains, 2 when the directory
+/// cannot be used or --memory is too little.
+#[derive(Clone, Debug, Args)]
+pub struct PlogMirror {
+    /// Data directory of a node, or the directory of one of its cores.
+    pub directory: PathBuf,
+    /// Only this core.
+    #[arg(long, value_name = "N")]
+    pub core: Option<u16>,
+    /// Only keys that match, as KEYS of Redis has it: *, ?, [a-c], [^a], \\.
+    #[arg(long, value_name = "GLOB")]
+    pub pattern: Option<String>,
+    /// Go on with what is chosen as the log grows, until the reader goes away.
+    #[arg(long)]
+    pub follow: bool,
+    /// Memory for the data of one core, in MiB; all of it is kept in memory.
+    #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = mebibytes())]
+    pub memory: u32,
+}
+
+fn mebibytes() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=1 << 20)
+}
+
 fn node_count(text: &str) -> Result<u8, String> {
     match text.parse() {
         Ok(count @ (1 | 3 | 5)) => Ok(count),
@@ -258,7 +347,14 @@ mod tests {
             &["dev", "--ready-timeout", "0"],
             &["status"],
             &["status", "--addr", "a:1", "--dir", "d"],
+            &["checkpoint"],
+            &["checkpoint", "--addr", "a:1", "--wait", "0"],
+            &["cleaner", "--addr", "a:1"],
+            &["cleaner", "stop", "--addr", "a:1"],
+            &["cleaner", "pause"],
             &["plog", "dump", "d", "--entity", "g"],
+            &["plog", "mirror", "d", "--memory", "0"],
+            &["plog", "mirror", "d", "--core", "x"],
         ] {
             let all = ["certus"].iter().chain(words);
             assert!(Arguments::try_parse_from(all).is_err(), "{words:?}");

@@ -2,13 +2,15 @@
 //!
 //! `certus dev` runs a whole cluster on this machine ([`dev`]), `certus status` asks a cluster how
 //! it is ([`status`]), and `certus plog` reads the files of a node, running or not
-//! ([`node_files`]). Everything else it knows of a running node it learns as any client does, over
-//! RESP ([`resp_client`]).
+//! ([`node_files`]). `certus checkpoint` and `certus cleaner` tell running nodes what to do
+//! ([`node_control`]). Everything else it knows of a running node it learns as any client does,
+//! over RESP ([`resp_client`]).
 
 mod arguments;
 mod console;
 mod dev;
 mod exit_status;
+mod node_control;
 mod node_files;
 mod resp_client;
 #[cfg(test)]
@@ -31,9 +33,12 @@ fn main() -> ExitCode {
             None => dev::run(&dev.start, &mut console),
         },
         Command::Status(status) => status::run(status, &mut console),
+        Command::Checkpoint(checkpoint) => node_control::checkpoint(checkpoint, &mut console),
+        Command::Cleaner(cleaner) => node_control::cleaner(cleaner, &mut console),
         Command::Plog(PlogCommand::Verify(verify)) => node_files::verify(verify, &mut console),
         Command::Plog(PlogCommand::Dump(dump)) => node_files::dump(dump, &mut console),
         Command::Plog(PlogCommand::History(history)) => node_files::history(history, &mut console),
+        Command::Plog(PlogCommand::Mirror(mirror)) => node_files::mirror(mirror, &mut console),
         Command::Plog(PlogCommand::Stats(stats)) => node_files::stats(stats, &mut console),
     };
     status.into()

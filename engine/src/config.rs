@@ -45,8 +45,13 @@ pub struct ShardConfig {
     pub max_embedded_value: usize,
     /// Entities kept in memory; beyond it, cold ones are evicted.
     pub entities_in_memory_max: usize,
-    /// Bytes of entity state kept in memory; beyond it, cold ones are evicted.
-    pub state_bytes_max: usize,
+    /// Bytes of memory for all that grows with data; beyond it, cold entities are evicted.
+    pub memory_bytes_max: usize,
+    /// Entities with more bytes of state than this are *large*: only a cache of them is kept in
+    /// memory. 0: none is.
+    pub values_on_disk_above: usize,
+    /// Bytes of memory for large entities that nothing waits for.
+    pub values_cache_bytes: usize,
     /// Entities this shard may ever hold; beyond it, a write that would make one is refused.
     pub entities_max: usize,
     /// Messages parked for entities that are being loaded; beyond it, they are dropped as lost.
@@ -54,7 +59,8 @@ pub struct ShardConfig {
     /// Request ids remembered per entity, oldest forgotten first. Part of the replicated state:
     /// must be equal on all replicas.
     pub request_ids_max: usize,
-    /// An entity's image is logged after this many entries, if its records outweigh its state.
+    /// An entity's image is logged after this many entries, if its records outweigh its state. Of
+    /// a large one it is logged by a rule of its own.
     pub image_every_entries: u64,
     /// Lazy records (chosen marks, images) reach the disk at the latest after this time.
     pub lazy_flush_us: u64,
@@ -74,6 +80,17 @@ pub struct ShardConfig {
     pub checkpoint_part_bytes: u32,
     /// So many bytes of log are kept, though no longer needed here, for peers that were away.
     pub log_hold_bytes: u64,
+    /// And the index knows so many chosen entries at or below each entity's image, so that a peer
+    /// which is no further behind gets them rather than the whole entity. They keep no segment from
+    /// being freed: an idle entity would keep its own for ever.
+    pub hold_entries: usize,
+    /// Segments are freed no faster, in bytes of segments per second, unless the log nears its
+    /// limit.
+    pub clean_bytes_per_second: u64,
+    /// A lock on a checkpoint ends after this time unless it is renewed.
+    pub checkpoint_lock_us: u64,
+    /// So many bytes of log, at most, are kept for mirrors that are behind.
+    pub mirror_log_bytes: u64,
 }
 
 impl ShardConfig {
@@ -99,9 +116,11 @@ impl ShardConfig {
             batch_bytes_max: 256 << 10,
             waiting_commands_max: 65_536,
             max_embedded_value: 512,
-            entities_in_memory_max: 1 << 20,
-            state_bytes_max: 4 << 30,
-            entities_max: 1 << 24,
+            entities_in_memory_max: 1 << 32,
+            memory_bytes_max: 4 << 30,
+            values_on_disk_above: 0,
+            values_cache_bytes: 0,
+            entities_max: 1 << 32,
             parked_messages_max: 16_384,
             request_ids_max: 4096,
             image_every_entries: 32,
@@ -113,6 +132,10 @@ impl ShardConfig {
             checkpoint_bytes_per_second: 200 << 20,
             checkpoint_part_bytes: plog::checkpoint::writer::PART_BYTES,
             log_hold_bytes: 256 << 20,
+            hold_entries: 16,
+            clean_bytes_per_second: 1 << 30,
+            checkpoint_lock_us: 60_000_000,
+            mirror_log_bytes: 1 << 30,
         }
     }
 

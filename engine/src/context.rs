@@ -125,13 +125,22 @@ pub(crate) struct Context {
     pub(crate) commands_held: usize,
     /// Bytes of state held by the shard's entities.
     pub(crate) state_bytes: usize,
-    /// No room for the log: writes are refused.
-    pub(crate) log_full: bool,
+    /// No room for the log, and why: writes are refused.
+    pub(crate) log_full: Option<LogFull>,
     /// When the oldest lazy record must be flushed.
     pub(crate) lazy_deadline: Option<Time>,
     next_value: u64,
     next_check: u64,
     next_forward: u64,
+}
+
+/// Why a log has no room.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum LogFull {
+    /// The disk has none.
+    Disk,
+    /// It holds as many segments as it may, and an operator keeps the cleaner from freeing any.
+    CleanerPaused,
 }
 
 impl Context {
@@ -157,7 +166,7 @@ impl Context {
             passed_over_until: [Time::default(); REPLICAS_MAX],
             commands_held: 0,
             state_bytes: 0,
-            log_full: false,
+            log_full: None,
             lazy_deadline: None,
             next_value: 0,
             // An answer to a question of an earlier boot must not pass for one of this boot's.

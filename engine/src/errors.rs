@@ -3,6 +3,8 @@
 
 use net::resp::value::Value;
 
+use crate::context::LogFull;
+
 fn error(text: &'static str) -> Value {
     Value::error(text)
 }
@@ -36,14 +38,41 @@ pub(crate) fn busy() -> Value {
     error("BUSY too many commands are waiting on this core; nothing was changed, retry later")
 }
 
+/// Entities in use take all memory.
+pub(crate) fn memory_in_use() -> Value {
+    error(
+        "BUSY what is in use takes all of this core's share of memory.limit_bytes; nothing was \
+         changed, retry later, or raise memory.limit_bytes",
+    )
+}
+
 /// No room for the log.
-pub(crate) fn disk_full() -> Value {
-    error("MISCONF the disk of this replica's log is full; writes are refused until there is room")
+pub(crate) fn log_full(why: LogFull) -> Value {
+    error(match why {
+        LogFull::Disk => {
+            "MISCONF the disk of this replica's log is full; writes are refused until there is room"
+        }
+        LogFull::CleanerPaused => {
+            "MISCONF this replica's log is full and an operator paused its cleaner; writes are \
+             refused until CERTUS CLEANER RESUME"
+        }
+    })
 }
 
 /// The shard holds as many entities as it may.
 pub(crate) fn too_many_entities() -> Value {
-    error("OOM this core holds as many entities as entities_max allows; delete or raise the limit")
+    error(
+        "OOM this core holds as many entities as memory.entities_max allows, and a key that is \
+         deleted still counts; raise memory.entities_max, or write to keys that exist",
+    )
+}
+
+/// What is kept in memory of entities that are not takes all it may.
+pub(crate) fn index_full() -> Value {
+    error(
+        "OOM the places of this core's entities take three quarters of its share of \
+         memory.limit_bytes; raise memory.limit_bytes, or write to keys that exist",
+    )
 }
 
 /// This replica's history of the entity is not the majority's.

@@ -9,9 +9,16 @@ use std::rc::Rc;
 
 use crate::state_machine::InvalidState;
 
-/// Ids with the replies they were given, oldest first.
+/// Ids with the replies they were given, oldest first. Of most entities there are none, and these
+/// need no room.
 #[derive(Clone, Debug, Default)]
 pub struct RequestIds {
+    known: Option<Box<Known>>,
+}
+
+/// Invariant: `order` and `replies` hold the same ids.
+#[derive(Clone, Debug, Default)]
+struct Known {
     order: VecDeque<Rc<[u8]>>,
     replies: BTreeMap<Rc<[u8]>, Box<[u8]>>,
     bytes: usize,
@@ -28,54 +35,57 @@ impl RequestIds {
     /// The encoded reply given to `id`, if it was applied.
     #[must_use]
     pub fn reply_to(&self, id: &[u8]) -> Option<&[u8]> {
-        self.replies.get(id).map(|reply| &**reply)
+        self.known.as_ref()?.replies.get(id).map(|reply| &**reply)
     }
 
     /// Remembers `id`; forgets the oldest beyond `limit`. Returns false, and changes nothing, when
     /// the id was known.
     #[must_use]
     pub fn remember(&mut self, id: &[u8], reply: &[u8], limit: usize) -> bool {
-        if self.replies.contains_key(id) {
+        let known = self.known.get_or_insert_default();
+        if known.replies.contains_key(id) {
             return false;
         }
         let id: Rc<[u8]> = Rc::from(id);
-        self.bytes += 2 * id.len() + reply.len() + OVERHEAD_BYTES;
-        self.order.push_back(Rc::clone(&id));
-        self.replies.insert(id, reply.into());
+        known.bytes += 2 * id.len() + reply.len() + OVERHEAD_BYTES;
+        known.order.push_back(Rc::clone(&id));
+        known.replies.insert(id, reply.into());
         // The newest stays, even if its reply alone is larger by a header.
-        while self.order.len() > limit || self.bytes > BYTES_MAX && self.order.len() > 1 {
-            let oldest = self.order.pop_front().expect("longer than the limit");
-            let reply = self.replies.remove(&oldest).expect("both tables hold the same ids");
-            self.bytes -= 2 * oldest.len() + reply.len() + OVERHEAD_BYTES;
+        while known.order.len() > limit || known.bytes > BYTES_MAX && known.order.len() > 1 {
+            let oldest = known.order.pop_front().expect("longer than the limit");
+            let reply = known.replies.remove(&oldest).expect("both tables hold the same ids");
+            known.bytes -= 2 * oldest.len() + reply.len() + OVERHEAD_BYTES;
         }
-        assert_eq!(self.order.len(), self.replies.len());
+        assert_eq!(known.order.len(), known.replies.len());
         true
     }
 
     /// Approximate memory used, in bytes.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        self.bytes
+        self.known.as_ref().map_or(0, |known| known.bytes)
     }
 
     /// Number of ids held.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.order.len()
+        self.known.as_ref().map_or(0, |known| known.order.len())
     }
 
     /// Whether no id is held.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.order.is_empty()
+        self.len() == 0
     }
 
     /// Appends count u32, then per id oldest first: id length u8, id, reply length u32, reply.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        let count = u32::try_from(self.order.len()).expect("bounded by configuration");
+        let count = u32::try_from(self.len()).expect("bounded by configuration");
         out.extend_from_slice(&count.to_le_bytes());
-        for id in &self.order {
-            let reply = &self.replies[id];
+        let known = self.known.iter();
+        for (id, reply) in
+            known.flat_map(|known| known.order.iter().map(|id| (id, &known.replies[id])))
+        {
             out.push(u8::try_from(id.len()).expect("request ids are at most 64 bytes"));
             out.extend_from_slice(id);
             let length = u32::try_from(reply.len()).expect("replies are bounded by values");

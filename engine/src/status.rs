@@ -74,6 +74,16 @@ counters! {
     evictions,
     /// Of these, with an entry that was open: it comes back from the log when a message asks.
     open_evictions,
+    /// Records read for these loads.
+    load_reads,
+    /// Bytes of these records.
+    load_bytes,
+    /// Loads of large entities.
+    large_loads,
+    /// Times a large entity was in memory when it was needed.
+    large_hits,
+    /// Large entities evicted because they passed their cache.
+    large_evictions,
     /// Commands answered `UNKNOWN`.
     unknown,
     /// Commands answered `CLUSTERDOWN`.
@@ -98,6 +108,16 @@ counters! {
     relocated,
     /// Segments freed.
     segments_freed,
+    /// Locks taken on checkpoints.
+    checkpoint_locks,
+    /// Locks refused because there were too many.
+    checkpoint_locks_refused,
+    /// Locks that ended because they were not renewed in time.
+    checkpoint_locks_expired,
+    /// Locks that gave way when the log neared its limit.
+    checkpoint_locks_broken,
+    /// Mirrors that kept more log than they may, and have to begin anew.
+    mirrors_overrun,
     /// Sweeps of a peer finished.
     sweeps,
     /// Entities a sweep found behind.
@@ -131,6 +151,15 @@ pub struct ShardStatus {
     pub state_bytes: u64,
     /// Approximate bytes of the log's index.
     pub index_bytes: u64,
+    /// Bytes of all that grows with data: entities in memory and their tables, the index, what is
+    /// being loaded and what is parked for it.
+    pub accounted_bytes: u64,
+    /// What `accounted_bytes` may come to.
+    pub memory_limit: u64,
+    /// Entities in memory that are large.
+    pub large_entities: u64,
+    /// Their bytes.
+    pub large_bytes: u64,
     /// Commands taken on and not yet answered.
     pub commands_held: u64,
     /// Messages waiting for the log.
@@ -155,12 +184,31 @@ pub struct ShardStatus {
     pub rejoin_left: u64,
     /// Segments of the log held.
     pub segments: u64,
+    /// Of these, those that the cleaner may free: superseded by the checkpoint that counts, and not
+    /// held for peers.
+    pub segments_freeable: u64,
     /// Bytes of log written since the last checkpoint began.
     pub log_since_checkpoint: u64,
+    /// Segments that the log may hold, spares included.
+    pub segments_max: u64,
+    /// Whether an operator paused the cleaner.
+    pub cleaner_paused: u64,
+    /// Whether the log holds most of the segments that it may: checkpoints hurry, and nothing is
+    /// held for peers.
+    pub log_near_limit: u64,
+    /// Whether writes are refused for want of room, on the disk or in a log whose cleaner is
+    /// paused.
+    pub log_full: u64,
+    /// Number of the checkpoint that counts, 0 for none.
+    pub checkpoint: u64,
     /// Bytes of the checkpoint that counts.
     pub checkpoint_size: u64,
     /// Whether a checkpoint is being written.
     pub checkpointing: u64,
+    /// Locks held on checkpoints.
+    pub checkpoints_locked: u64,
+    /// Mirrors registered.
+    pub mirrors: u64,
     /// Log records appended.
     pub lsn_appended: u64,
     /// Log records durable.

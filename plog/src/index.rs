@@ -17,7 +17,7 @@
 //! 4. The value's bytes are those of the newest record that holds bytes under the value id of
 //!    rule 3.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 use std::ops::Bound;
 
 use ahash::RandomState;
@@ -25,12 +25,15 @@ use ahash::RandomState;
 use crate::assemble::Assembler;
 use crate::checkpoint::table::Row;
 use crate::location::Location;
+use crate::memory::{block_bytes, hash_table_bytes};
 use crate::planted;
 use crate::segment::SegmentId;
 use crate::summary::RecordSummary;
 use crate::vocabulary::{AcceptorId, Ballot, BootEpoch, EntityId, Entry, ValueId};
 
 const SUB_TABLES: usize = 256;
+/// What an id in an ordered set takes, with its share of the nodes.
+const ORDER_BYTES: usize = 16;
 const ABSENT: Location = Location::new(SegmentId(0), 0, 0, 0);
 const NO_VALUE_ID: ValueId = ValueId { originator: AcceptorId(0), epoch: BootEpoch(0), counter: 0 };
 
@@ -194,37 +197,50 @@ impl IndexedEntry {
     }
 }
 
-/// What is known of one entity.
+/// What is known of one entity. 64 bytes; there is one for every entity ever written.
 ///
 /// Invariant: `entries` ascends strictly; every entry above the image that has a durable record is
 /// in it.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct EntityIndex {
-    image: Option<(Entry, Location)>,
-    chosen: Entry,
-    last: Entry,
-    entries: VecDeque<IndexedEntry>,
-    bytes_since_image: u64,
+    /// The entry applied in the latest image, [`Entry::ZERO`] without one.
+    applied: Entry,
+    entries: Vec<IndexedEntry>,
+    /// The latest image, `ABSENT` without one.
+    image: Location,
+    /// Stays at the greatest number.
+    bytes_since_image: u32,
     keys: u32,
+}
+
+const _: () = assert!(size_of::<EntityIndex>() == 64);
+
+impl Default for EntityIndex {
+    fn default() -> Self {
+        let applied = Entry::ZERO;
+        Self { applied, entries: Vec::new(), image: ABSENT, bytes_since_image: 0, keys: 0 }
+    }
 }
 
 impl EntityIndex {
     /// The latest image: its applied entry, and where it is.
     #[must_use]
     pub fn image(&self) -> Option<(Entry, Location)> {
-        self.image
+        (self.image != ABSENT).then_some((self.applied, self.image))
     }
 
     /// The entry applied in the latest image, [`Entry::ZERO`] without one.
     #[must_use]
     pub fn applied(&self) -> Entry {
-        self.image.map_or(Entry::ZERO, |(applied, _)| applied)
+        self.applied
     }
 
     /// Highest entry that a durable record or image says is chosen.
     #[must_use]
     pub fn chosen(&self) -> Entry {
-        self.chosen
+        // An entry that is chosen stays so, and only those at or below the image are ever dropped.
+        let held = self.entries.iter().rev().find(|held| held.chosen);
+        held.map_or(self.applied, |held| held.entry.max(self.applied))
     }
 
     /// Highest entry up to which all are chosen here, with their values: what a load comes to.
@@ -248,7 +264,7 @@ impl EntityIndex {
     /// Highest entry with any durable record.
     #[must_use]
     pub fn last(&self) -> Entry {
-        self.last
+        self.entries.last().map_or(self.applied, |held| held.entry.max(self.applied))
     }
 
     /// The oldest segment with a record of that entry.
@@ -264,10 +280,10 @@ impl EntityIndex {
     }
 
     /// Bytes of records noted since the latest image: what loading the entity costs beyond it, at
-    /// most.
+    /// most. Counts up to 4 GiB.
     #[must_use]
     pub fn bytes_since_image(&self) -> u64 {
-        self.bytes_since_image
+        self.bytes_since_image.into()
     }
 
     /// The count last given to [`Index::set_keys`].
@@ -278,7 +294,7 @@ impl EntityIndex {
 
     fn entry_mut(&mut self, entry: Entry) -> &mut IndexedEntry {
         // Almost every record is of the last entry or a new one.
-        let position = match self.entries.back() {
+        let position = match self.entries.last() {
             Some(last) if last.entry == entry => self.entries.len() - 1,
             Some(last) if last.entry > entry => {
                 let position = self.entries.partition_point(|held| held.entry < entry);
@@ -292,7 +308,7 @@ impl EntityIndex {
                     // Most entities are written once in a while; do not begin with room for four.
                     self.entries.reserve_exact(1);
                 }
-                self.entries.push_back(IndexedEntry::new(entry));
+                self.entries.push(IndexedEntry::new(entry));
                 self.entries.len() - 1
             }
         };
@@ -304,14 +320,18 @@ impl EntityIndex {
     fn prune(&mut self, held_entries: usize) {
         let applied = self.applied();
         let below = self.entries.partition_point(|held| held.entry <= applied);
-        if self.entries.range(..below).any(|held| !held.chosen) {
+        if self.entries[..below].iter().any(|held| !held.chosen) {
             self.entries.retain(|held| held.entry > applied || held.chosen);
         }
         let below = self.entries.partition_point(|held| held.entry <= applied);
         self.entries.drain(..below.saturating_sub(held_entries));
         if self.entries.is_empty() {
-            self.entries = VecDeque::new();
+            self.entries = Vec::new();
         }
+    }
+
+    fn entry_bytes(&self) -> usize {
+        block_bytes(self.entries.capacity() * size_of::<IndexedEntry>())
     }
 }
 
@@ -375,6 +395,12 @@ struct SubTable {
     order: BTreeSet<EntityId>,
 }
 
+impl SubTable {
+    fn bytes(&self) -> usize {
+        hash_table_bytes(self.by_id.capacity(), size_of::<(EntityId, EntityIndex)>())
+    }
+}
+
 impl Default for SubTable {
     fn default() -> Self {
         // Fixed seeds: nothing about a run depends on chance.
@@ -389,7 +415,9 @@ pub struct Index {
     tables: Vec<SubTable>,
     held_entries: usize,
     entities: usize,
-    entry_slots: usize,
+    /// Bytes of the hash tables, and of all entries that are held.
+    table_bytes: usize,
+    entry_bytes: usize,
     /// Segments before it were freed: what is held of them cannot be read any more.
     oldest: SegmentId,
 }
@@ -400,7 +428,14 @@ impl Index {
     #[must_use]
     pub fn new(held_entries: usize) -> Self {
         let tables = (0..SUB_TABLES).map(|_| SubTable::default()).collect();
-        Self { tables, held_entries, entities: 0, entry_slots: 0, oldest: SegmentId(0) }
+        Self {
+            tables,
+            held_entries,
+            entities: 0,
+            table_bytes: 0,
+            entry_bytes: 0,
+            oldest: SegmentId(0),
+        }
     }
 
     /// What is known of an entity, `None` when it has no durable record.
@@ -427,7 +462,7 @@ impl Index {
         let mut touched = 0;
         for entity in entities {
             if let Some(known) = self.get(entity) {
-                touched ^= known.last.0 ^ known.entries.back().map_or(0, |held| held.entry.0);
+                touched ^= known.last().0;
             }
         }
         std::hint::black_box(touched);
@@ -439,38 +474,38 @@ impl Index {
         assert!(location.length > 0, "a record has bytes");
         let entity = summary.entity();
         let table = &mut self.tables[sub_table(entity)];
+        let table_bytes = table.bytes();
+        let mut is_new = false;
         let known = table.by_id.entry(entity).or_insert_with(|| {
-            self.entities += 1;
-            table.order.insert(entity);
+            is_new = true;
             EntityIndex::default()
         });
-        let slots = known.entries.capacity();
-        known.bytes_since_image += u64::from(location.length);
+        let entry_bytes = known.entry_bytes();
+        known.bytes_since_image = known.bytes_since_image.saturating_add(location.length);
         match *summary {
             RecordSummary::Image { applied, .. } => {
-                if applied >= known.applied() || planted!("older-image-taken") {
-                    known.image = Some((applied, location));
+                if applied >= known.applied || planted!("older-image-taken") {
+                    known.applied = applied;
+                    known.image = location;
                     known.bytes_since_image = 0;
-                    known.chosen = known.chosen.max(applied);
-                    known.last = known.last.max(applied);
                     known.prune(self.held_entries);
                 }
             }
             RecordSummary::Entry { entry, .. }
             | RecordSummary::Value { entry, .. }
             | RecordSummary::Chosen { entry, .. } => {
-                let held = known.entry_mut(entry);
-                held.note(summary, location);
-                if held.chosen {
-                    known.chosen = known.chosen.max(entry);
-                }
-                known.last = known.last.max(entry);
-                if entry <= known.applied() {
+                known.entry_mut(entry).note(summary, location);
+                if entry <= known.applied {
                     known.prune(self.held_entries);
                 }
             }
         }
-        self.entry_slots = self.entry_slots - slots + known.entries.capacity();
+        self.entry_bytes = self.entry_bytes - entry_bytes + known.entry_bytes();
+        if is_new {
+            self.entities += 1;
+            table.order.insert(entity);
+            self.table_bytes = self.table_bytes - table_bytes + table.bytes();
+        }
     }
 
     /// Takes notice of an entity that a checkpoint holds, before the records of the log after it.
@@ -499,7 +534,7 @@ impl Index {
     pub fn load_plan(&self, entity: EntityId) -> LoadPlan {
         let mut plan = LoadPlan { entity, image: None, records: Vec::new(), chosen: Vec::new() };
         let Some(known) = self.get(entity) else { return plan };
-        plan.image = known.image.map(|(_, location)| location);
+        plan.image = known.image().map(|(_, location)| location);
         let applied = known.applied();
         for held in known.entries.iter().filter(|held| held.entry > applied) {
             plan.records.extend(held.record());
@@ -526,13 +561,13 @@ impl Index {
         last: Entry,
     ) -> Option<Vec<(Entry, Ballot, ValueId, Location)>> {
         let known = self.get(entity)?;
-        if first > last || first == Entry::ZERO || last > known.last {
+        if first > last || first == Entry::ZERO || last > known.last() {
             return None;
         }
         let begin = known.entries.partition_point(|held| held.entry < first);
         let mut expected = first;
         let mut range = Vec::new();
-        for held in known.entries.range(begin..) {
+        for held in &known.entries[begin..] {
             if held.entry != expected || !held.chosen {
                 return None;
             }
@@ -563,10 +598,10 @@ impl Index {
             let known = rest.map(|entity| (*entity, &table.by_id[entity]));
             found.extend(known.map(|(entity, known)| EntityOverview {
                 entity,
-                chosen: known.chosen,
-                last: known.last,
+                chosen: known.chosen(),
+                last: known.last(),
                 applied: known.applied(),
-                bytes_since_image: known.bytes_since_image,
+                bytes_since_image: known.bytes_since_image(),
                 keys: known.keys,
             }));
             if found.len() == limit {
@@ -583,7 +618,7 @@ impl Index {
         let known = self.get(entity)?;
         let applied = known.applied();
         let entries = known.entries.iter().filter(|held| held.entry > applied);
-        let image = known.image.map(|(_, location)| location.segment());
+        let image = known.image().map(|(_, location)| location.segment());
         entries.filter_map(IndexedEntry::oldest_segment).chain(image).min()
     }
 
@@ -591,25 +626,25 @@ impl Index {
     /// before `first_kept`, so that these can be freed.
     pub fn forget_before(&mut self, entity: EntityId, first_kept: SegmentId) {
         let Some(known) = self.tables[sub_table(entity)].by_id.get_mut(&entity) else { return };
-        let slots = known.entries.capacity();
+        let entry_bytes = known.entry_bytes();
         let applied = known.applied();
         let kept = |held: &IndexedEntry| {
             held.entry > applied || held.oldest_segment().is_none_or(|oldest| oldest >= first_kept)
         };
         known.entries.retain(kept);
         if known.entries.is_empty() {
-            known.entries = VecDeque::new();
+            known.entries = Vec::new();
         }
-        self.entry_slots = self.entry_slots - slots + known.entries.capacity();
+        self.entry_bytes = self.entry_bytes - entry_bytes + known.entry_bytes();
     }
 
-    /// Bytes of memory the index takes, about: tables are taken to be two thirds full, and
-    /// values held under a second id of the same entry are not counted.
+    /// Bytes of memory the index takes: its tables at their capacity, and the entries held. Nodes
+    /// of the ordered sets are taken to be two thirds full; values held under a second id of the
+    /// same entry are not counted.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        let entity = 2 * size_of::<EntityId>() + size_of::<EntityIndex>();
-        let trees = self.entities * entity * 3 / 2;
-        trees + self.entry_slots * size_of::<IndexedEntry>() + size_of_val(self.tables.as_slice())
+        let order = self.entities * ORDER_BYTES;
+        self.table_bytes + order + self.entry_bytes + size_of_val(self.tables.as_slice())
     }
 }
 

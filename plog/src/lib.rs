@@ -32,6 +32,7 @@ pub mod location;
 pub mod log;
 pub mod log_config;
 pub mod log_record;
+pub mod memory;
 pub mod plants;
 pub mod recovery;
 pub mod segment;

@@ -499,15 +499,35 @@ impl Log {
     #[must_use]
     pub fn spares_wanted(&self) -> usize {
         let wanted = self.config.spare_segments.saturating_sub(self.spares.len() + self.recycling);
+        if wanted == 0 {
+            return 0; // nearly always
+        }
         let held = self.segments_held() + self.spares.len() + self.recycling;
         let reserve = if self.is_reserve_open { 0 } else { self.config.reserve_segments() };
         wanted.min(self.config.segments_max.saturating_sub(held + reserve))
+    }
+
+    /// Whether the next segment has to wait until an old one is freed.
+    #[must_use]
+    pub fn is_at_its_limit(&self) -> bool {
+        if !self.spares.is_empty() {
+            return false;
+        }
+        let limit = self.config.segments_max.saturating_sub(self.config.reserve_segments());
+        self.segments_held() + self.recycling >= limit
     }
 
     /// Lets the log use its last segments, or no longer: what is pending must become durable for a
     /// checkpoint to count, and only that frees others.
     pub fn open_reserve(&mut self, is_open: bool) {
         self.is_reserve_open = is_open;
+    }
+
+    /// Whether what a checkpoint waits for waits for a segment: the reserve is open, and the next
+    /// frame fits nowhere.
+    #[must_use]
+    pub fn settles_for_want_of_a_segment(&self) -> bool {
+        self.is_reserve_open && self.spares.is_empty() && self.frames_waiting() > 0
     }
 
     /// Whether a freed segment should become a spare; if so, it counts as one from now on.

@@ -39,6 +39,7 @@ const SETTINGS: &[&str] = &[
     "log.checkpoint_log_bytes=1048576",
     "log.checkpoint_log_percent=50",
     "log.hold_bytes=0",
+    "log.disk_reserve_bytes=4194304",
     "limits.peer_frame_size_max_bytes=7340032",
     "consensus.sweep_every_ms=500",
 ];

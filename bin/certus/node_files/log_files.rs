@@ -86,10 +86,14 @@ pub struct Listing {
     pub others: Vec<String>,
 }
 
-/// Why a pass over the files has to be made again.
-enum Pass {
+/// How a pass over the files ended.
+#[derive(Debug)]
+pub enum Pass {
+    /// At the end of the log.
     Done(VerifyReport),
+    /// Before it, because the visitor had enough, or there is nothing to read.
     Enough,
+    /// Before it: a segment went away meanwhile, and it has to be made again.
     Moved,
 }
 
@@ -161,47 +165,9 @@ impl LogFiles {
             true => Scanner::new(identity),
             false => Scanner::from_floor(identity, floor),
         };
-        let newest = segments.last_key_value().map(|(segment, _)| *segment);
-        let mut going = Going::On;
-        for (&segment, path) in &segments {
-            let failed = |error| LogFilesError::Io { path: path.clone(), error };
-            let file = match open(path) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Pass::Moved),
-                file => file.map_err(failed)?,
-            };
-            let size = file.metadata().map_err(failed)?.len();
-            scanner.begin_segment(segment, size);
-            let mut feed = |bytes: &[u8]| {
-                let mut hand_on = |record: ScannedRecord| {
-                    if going == Going::On {
-                        going = visit(&record);
-                    }
-                };
-                let fed = scanner.feed(bytes, &mut hand_on);
-                fed.map_err(|error| LogFilesError::Scan { path: path.clone(), error })?;
-                Ok::<bool, LogFilesError>(going == Going::On)
-            };
-            if newest == Some(segment) {
-                for chunk in read_backwards(&file, size).map_err(failed)? {
-                    if !feed(&chunk)? {
-                        return Ok(Pass::Enough);
-                    }
-                }
-            } else {
-                let mut chunk = AlignedBuffer::zeroed(CHUNK_SIZE);
-                let mut offset = 0;
-                while offset < size {
-                    let count = chunk_at(offset, size);
-                    file.read_full(&mut chunk, offset, count).map_err(failed)?;
-                    if !feed(&chunk[..count])? {
-                        return Ok(Pass::Enough);
-                    }
-                    offset += count as u64;
-                }
-            }
-            if !is_still(path, &file) {
-                return Ok(Pass::Moved);
-            }
+        let read = self.read(&mut scanner, &segments, &mut |_| Going::On, visit)?;
+        if let Some(ended) = read {
+            return Ok(ended);
         }
         let report = scanner.into_report();
         let last = report.outcome.tail().map_or(Lsn::ZERO, |tail| tail.last_lsn);
@@ -220,6 +186,85 @@ impl LogFiles {
             }
             Some(_) | None => Ok(Pass::Done(report)),
         }
+    }
+
+    /// Feeds the segments from `from` on to a scanner, each announced to `begin`, and each record
+    /// to `visit`.
+    ///
+    /// # Errors
+    ///
+    /// As of [`LogFiles::scan`].
+    pub fn scan_from(
+        &self,
+        from: SegmentId,
+        begin: &mut dyn FnMut(SegmentId) -> Going,
+        visit: &mut dyn FnMut(&ScannedRecord) -> Going,
+    ) -> Result<Pass> {
+        let segments = Listing::read(&self.directory)?.segments.split_off(&from);
+        let Some(identity) = self.identity.filter(|_| !segments.is_empty()) else {
+            return Ok(Pass::Enough);
+        };
+        let mut scanner = Scanner::from_floor(identity, from);
+        let read = self.read(&mut scanner, &segments, begin, visit)?;
+        Ok(read.unwrap_or_else(|| Pass::Done(scanner.into_report())))
+    }
+
+    /// Why reading ended before the end of the log, if it did.
+    fn read(
+        &self,
+        scanner: &mut Scanner,
+        segments: &BTreeMap<SegmentId, PathBuf>,
+        begin: &mut dyn FnMut(SegmentId) -> Going,
+        visit: &mut dyn FnMut(&ScannedRecord) -> Going,
+    ) -> Result<Option<Pass>> {
+        let newest = segments.last_key_value().map(|(segment, _)| *segment);
+        let mut going = Going::On;
+        for (&segment, path) in segments {
+            if begin(segment) == Going::Enough {
+                return Ok(Some(Pass::Enough));
+            }
+            let failed = |error| LogFilesError::Io { path: path.clone(), error };
+            let file = match open(path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    return Ok(Some(Pass::Moved));
+                }
+                file => file.map_err(failed)?,
+            };
+            let size = file.metadata().map_err(failed)?.len();
+            scanner.begin_segment(segment, size);
+            let mut feed = |bytes: &[u8]| {
+                let mut hand_on = |record: ScannedRecord| {
+                    if going == Going::On {
+                        going = visit(&record);
+                    }
+                };
+                let fed = scanner.feed(bytes, &mut hand_on);
+                fed.map_err(|error| LogFilesError::Scan { path: path.clone(), error })?;
+                Ok::<bool, LogFilesError>(going == Going::On)
+            };
+            if newest == Some(segment) {
+                for chunk in read_backwards(&file, size).map_err(failed)? {
+                    if !feed(&chunk)? {
+                        return Ok(Some(Pass::Enough));
+                    }
+                }
+            } else {
+                let mut chunk = AlignedBuffer::zeroed(CHUNK_SIZE);
+                let mut offset = 0;
+                while offset < size {
+                    let count = chunk_at(offset, size);
+                    file.read_full(&mut chunk, offset, count).map_err(failed)?;
+                    if !feed(&chunk[..count])? {
+                        return Ok(Some(Pass::Enough));
+                    }
+                    offset += count as u64;
+                }
+            }
+            if !is_still(path, &file) {
+                return Ok(Some(Pass::Moved));
+            }
+        }
+        Ok(None)
     }
 }
 

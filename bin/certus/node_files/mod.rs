@@ -16,13 +16,17 @@ use crate::node_files::log_files::{
 };
 use crate::node_files::log_stats::LogStats;
 
+pub use crate::node_files::mirror::mirror;
 pub use crate::node_files::verify::verify;
 
 mod checkpoint;
 mod entity_history;
 mod log_files;
 mod log_stats;
+mod mirror;
+mod mirrored_core;
 mod reading;
+mod shown_keys;
 #[cfg(test)]
 mod tests;
 mod verify;

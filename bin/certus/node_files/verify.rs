@@ -3,7 +3,9 @@
 use std::io;
 use std::path::Path;
 
-use runtime::node::data_directory::{Survey, Verdict};
+use plog::segment::SegmentId;
+use runtime::node::data_directory::{Survey, Verdict, load_reached};
+use runtime::node::reserve_file;
 
 use crate::arguments::PlogVerify;
 use crate::console::{Console, complain};
@@ -40,8 +42,10 @@ pub fn verify(arguments: &PlogVerify, console: &mut Console) -> ExitStatus {
     }
     for path in logs.unwrap_or_default() {
         let identity = identity_of(&survey, &path);
+        // Before the log is read: a running node may reach further meanwhile.
+        let reached = reached_by(&path);
         let log = LogFiles::find(&path, identity);
-        if let Err(error) = log.and_then(|log| report.log(&log)) {
+        if let Err(error) = log.and_then(|log| report.log(&log, reached)) {
             report.line(Verdict::Damaged, format_args!("DAMAGED: {error}"));
         }
         if let Some(identity) = identity
@@ -62,6 +66,13 @@ pub fn verify(arguments: &PlogVerify, console: &mut Console) -> ExitStatus {
     ExitStatus::Degraded
 }
 
+/// What was noted of how far the log in a core's directory has come. Nothing, if that cannot be
+/// told: then the survey has told why.
+fn reached_by(core: &Path) -> Option<SegmentId> {
+    let number = core_number(core.file_name()?.to_str()?)?;
+    load_reached(core.parent()?, number).ok()?
+}
+
 /// Facts of a core, in two copies each; they are looked at where they count.
 const FACTS: [&str; 2] = ["checkpoint", "abstains"];
 
@@ -77,13 +88,23 @@ impl Report<'_> {
         self.console.line(format_args!("  {text}"));
     }
 
-    fn log(&mut self, log: &LogFiles) -> Result<(), LogFilesError> {
+    fn log(&mut self, log: &LogFiles, reached: Option<SegmentId>) -> Result<(), LogFilesError> {
         self.console.line(log.title());
         let report = log.scan(|_| Going::On)?.expect("nobody had enough");
         let verdict = if is_whole(&report.outcome) { Verdict::Whole } else { Verdict::Damaged };
         for line in report.to_string().lines() {
             let is_finding = line.starts_with("DAMAGED: ");
             self.line(if is_finding { verdict } else { Verdict::Whole }, line);
+        }
+        let last = report.outcome.tail().map(|tail| tail.segment);
+        if let Some(reached) = reached
+            && last < Some(reached)
+        {
+            let text = "segments are missing at the log's end; a start lets the core abstain";
+            self.line(
+                Verdict::Damaged,
+                format_args!("DAMAGED: the log had reached segment {reached}: {text}"),
+            );
         }
         Ok(())
     }
@@ -110,6 +131,10 @@ impl Report<'_> {
         }
         for name in listing.others {
             if FACTS.contains(&name.trim_end_matches(".copy")) {
+                continue;
+            }
+            if name == reserve_file::NAME {
+                self.line(Verdict::Whole, "reserve: space for a full disk; it holds nothing");
                 continue;
             }
             let text = if name.ends_with(".new") {

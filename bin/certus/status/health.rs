@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::status::node_status::NodeStatus;
+use crate::status::node_status::{Document, NodeStatus, number};
 
 /// How a cluster is.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -17,6 +17,8 @@ pub struct Health {
     pub why: Vec<String>,
     /// What is being put right.
     pub on_its_way: Vec<String>,
+    /// What an operator did and may have forgotten.
+    pub notes: Vec<String>,
 }
 
 impl Health {
@@ -53,6 +55,7 @@ impl Health {
                 ));
             }
             health.judge_links(node, nodes, &live);
+            health.judge_cleaner(&name, document);
             for (pointer, what) in [
                 (
                     "/shard/gauges/abstaining",
@@ -95,6 +98,30 @@ impl Health {
     /// Whether nothing is wrong.
     pub fn is_healthy(&self) -> bool {
         self.why.is_empty() && self.more_may_fail.is_some()
+    }
+
+    fn judge_cleaner(&mut self, name: &str, document: &Document) {
+        let gauge = |core: &serde_json::Value, gauge: &str| {
+            number(core, &format!("/shard/gauges/{gauge}")) > 0
+        };
+        let paused: Vec<_> =
+            document.cores().iter().filter(|core| gauge(core, "cleaner_paused")).collect();
+        if paused.is_empty() {
+            return;
+        }
+        let remedy = "run `certus cleaner resume` when you are done";
+        if paused.iter().any(|core| gauge(core, "log_full")) {
+            self.why.push(format!(
+                "{name}: its cleaner is paused and its log is full, so it refuses writes: {remedy}"
+            ));
+        } else if paused.iter().any(|core| gauge(core, "log_near_limit")) {
+            self.why.push(format!(
+                "{name}: its cleaner is paused and its log nears its limit, where writes are \
+                 refused: {remedy}"
+            ));
+        } else {
+            self.notes.push(format!("{name}: its cleaner is paused: {remedy}"));
+        }
     }
 
     fn judge_links(&mut self, node: &NodeStatus, nodes: &[NodeStatus], live: &[u8]) {
@@ -219,6 +246,27 @@ mod tests {
         let health = Health::of(&nodes);
         assert_eq!((health.serving, health.more_may_fail), (3, Some(0)));
         assert!(health.why[0].contains("abstain"), "{:?}", health.why);
+    }
+
+    #[test]
+    fn a_paused_cleaner_is_no_illness_until_the_log_nears_its_limit() {
+        let all = [0, 1, 2];
+        let mut nodes = all.map(|id| node(id, &all));
+        let set = |node: &mut NodeStatus, gauge: &str| {
+            let document = node.answer.as_mut().unwrap();
+            document.0["cores"][0]["shard"]["gauges"][gauge] = json!(1);
+        };
+        set(&mut nodes[2], "log_near_limit");
+        assert!(Health::of(&nodes).is_healthy(), "checkpoints hurry, which is their business");
+        set(&mut nodes[0], "cleaner_paused");
+        let health = Health::of(&nodes);
+        assert!(health.is_healthy() && health.notes.len() == 1, "{health:?}");
+        set(&mut nodes[0], "log_near_limit");
+        let health = Health::of(&nodes);
+        assert!(!health.is_healthy() && health.why[0].contains("nears its limit"), "{health:?}");
+        set(&mut nodes[0], "log_full");
+        let health = Health::of(&nodes);
+        assert!(health.why[0].contains("refuses writes"), "{health:?}");
     }
 
     #[test]

@@ -29,6 +29,7 @@ pub fn document(health: &Health, nodes: &[NodeStatus]) -> Value {
         "more_nodes_may_fail": health.more_may_fail,
         "why": health.why,
         "on_its_way": health.on_its_way,
+        "notes": health.notes,
         "nodes": nodes,
     })
 }
@@ -38,6 +39,7 @@ pub fn text(health: &Health, nodes: &[NodeStatus]) -> String {
     let mut lines = vec![verdict(health)];
     lines.extend(health.why.iter().map(|why| format!("  why: {why}")));
     lines.extend(health.on_its_way.iter().map(|what| format!("  on its way: {what}")));
+    lines.extend(health.notes.iter().map(|note| format!("  note: {note}")));
     let answered: Vec<(&NodeStatus, &Document)> =
         nodes.iter().filter_map(|node| Some((node, node.document()?))).collect();
     if !answered.is_empty() {

@@ -17,6 +17,7 @@ use crate::mesh::MeshEnd;
 use crate::node::file_worker::FileWorkerChannel;
 use crate::node::known_incarnations::KnownIncarnations;
 use crate::node::log_files::LogFiles;
+use crate::reactor::disk_reserve::DiskReserve;
 use crate::reactor::node_shared::NodeShared;
 
 /// Everything one core starts from.
@@ -37,6 +38,8 @@ pub struct CoreSetup {
     pub log_files: LogFiles,
     /// The way to the thread that does what blocks with the files of checkpoints.
     pub file_worker: FileWorkerChannel,
+    /// What is set aside for a full disk.
+    pub disk_reserve: DiskReserve,
     /// Who this node is.
     pub identity: NodeIdentity,
     /// All other members of the replica set.

@@ -27,6 +27,7 @@ use runtime::node::known_incarnations::KnownIncarnations;
 use runtime::node::log_files::LogFiles;
 use runtime::node::segment_preparer::SegmentPreparer;
 use runtime::reactor::core::{Core, Turn};
+use runtime::reactor::disk_reserve::DiskReserve;
 use runtime::reactor::node_shared::NodeShared;
 
 const CLUSTER: u64 = 0xce27;
@@ -180,6 +181,7 @@ fn start_node(
                 slow_operation_us: 0,
                 log_files: LogFiles::new(files, BTreeMap::new(), BTreeMap::new(), channel),
                 file_worker,
+                disk_reserve: DiskReserve::new(1 << 20, None),
                 identity: NodeIdentity {
                     cluster_id: CLUSTER,
                     node_id,

@@ -150,12 +150,22 @@ coverage! {
     evictions,
     /// Of these, with an entry that was open.
     open_evictions,
+    /// Large entities loaded.
+    large_loads,
+    /// Large entities that were in memory when they were needed.
+    large_hits,
+    /// Large entities evicted because they passed their cache.
+    large_evictions,
     /// Requests recognised as applied before.
     duplicates,
     /// Commands answered `UNKNOWN`.
     unknown,
     /// Entities a sweep found behind.
     swept_behind,
+    /// Times a checkpoint's write or adoption found no room, and was tried again.
+    checkpoint_waits,
+    /// Writes, adoptions and freeings of files that failed and ended their node.
+    file_errors,
     /// Checkpoints adopted.
     checkpoints,
     /// Images in them.
@@ -168,6 +178,30 @@ coverage! {
     segments_freed,
     /// Replicas that heard of a history other than their own.
     divergences,
+    /// Disks replayed from their beginning and compared.
+    replays,
+    /// Entries executed by that.
+    replayed_entries,
+    /// Images loaded by that.
+    replayed_images,
+    /// Images of the log that came to what had been executed.
+    images_compared,
+    /// Entries that were held back in the end, because nothing says that they are chosen.
+    held_back,
+    /// Entries executed by live mirrors.
+    mirrored_entries,
+    /// Images loaded by them.
+    mirror_images,
+    /// Times they had to begin anew.
+    mirrors_begun_anew,
+    /// Times they paused.
+    mirror_pauses,
+    /// Mirrors that kept too much log.
+    mirrors_overrun,
+    /// Locks on checkpoints.
+    checkpoint_locks,
+    /// Of these, not renewed in time.
+    checkpoint_locks_expired,
 }
 
 impl Coverage {
@@ -193,6 +227,9 @@ impl Coverage {
         self.loads += counters.loads;
         self.evictions += counters.evictions;
         self.open_evictions += counters.open_evictions;
+        self.large_loads += counters.large_loads;
+        self.large_hits += counters.large_hits;
+        self.large_evictions += counters.large_evictions;
         self.duplicates += counters.duplicates;
         self.unknown += counters.unknown;
         self.checkpoints += counters.checkpoints;
@@ -203,5 +240,8 @@ impl Coverage {
         self.finishes += counters.finishes;
         self.generations_learned += counters.generations_learned;
         self.messages_outdated += counters.messages_outdated;
+        self.mirrors_overrun += counters.mirrors_overrun;
+        self.checkpoint_locks += counters.checkpoint_locks;
+        self.checkpoint_locks_expired += counters.checkpoint_locks_expired;
     }
 }

@@ -22,6 +22,8 @@ pub struct Faults {
     pub read_max_us: u64,
     /// A log write fails: the node ends, as it must.
     pub write_error: u32,
+    /// A write to a checkpoint, its adoption, or the freeing of a segment fails: the node ends.
+    pub file_error: u32,
     /// A log read fails twice: the entity abstains on that node. Only on nodes that may be damaged.
     pub read_error: u32,
 }
@@ -37,6 +39,7 @@ impl Faults {
         write_max_us: 200,
         read_max_us: 100,
         write_error: 0,
+        file_error: 0,
         read_error: 0,
     };
 

@@ -19,6 +19,7 @@ pub mod faults;
 pub mod guard;
 pub mod history;
 pub mod minimise;
+pub mod mirroring;
 pub mod mixes;
 pub mod plants;
 pub mod random;

@@ -37,6 +37,8 @@ pub struct Mix {
     pub recycles: bool,
     /// How fast or slow a clock may be, in parts of a million.
     pub drift_ppm_max: u32,
+    /// Whether a mirror follows the log of each core.
+    pub mirrors: bool,
 }
 
 /// Times of a simulated cluster: short, so that runs are.
@@ -50,12 +52,14 @@ fn short_times(config: &mut ShardConfig) {
     config.checkpoint_bytes_per_second = 10 << 20;
     config.checkpoint_part_bytes = 32 << 10;
     config.log_hold_bytes = 100 << 10;
+    config.clean_bytes_per_second = 1 << 40;
 }
 
 fn little_memory(config: &mut ShardConfig) {
     short_times(config);
     config.entities_in_memory_max = 2;
     config.image_every_entries = 4;
+    config.hold_entries = 2;
     config.max_embedded_value = 16;
 }
 
@@ -69,7 +73,14 @@ fn small_batches(config: &mut ShardConfig) {
     short_times(config);
     config.batch_commands_max = 2;
     config.image_every_entries = 6;
+    config.hold_entries = 3;
     config.request_ids_max = 64;
+}
+
+fn short_locks(config: &mut ShardConfig) {
+    always_cleaning(config);
+    config.checkpoint_lock_us = 60_000;
+    config.mirror_log_bytes = 200 << 10;
 }
 
 fn always_cleaning(config: &mut ShardConfig) {
@@ -79,6 +90,20 @@ fn always_cleaning(config: &mut ShardConfig) {
     config.checkpoint_bytes_per_second = 100 << 20;
     config.checkpoint_part_bytes = 16 << 10;
     config.log_hold_bytes = 0;
+}
+
+/// Of large entities only one or two are kept in memory, or none.
+fn values_on_disk(config: &mut ShardConfig) {
+    short_times(config);
+    config.max_embedded_value = 16;
+    config.values_on_disk_above = 320;
+    config.values_cache_bytes = 2 << 10;
+    config.memory_bytes_max = 128 << 10;
+}
+
+fn little_of_everything(config: &mut ShardConfig) {
+    little_memory(config);
+    config.values_on_disk_above = 320;
 }
 
 const PLAIN: Mix = Mix {
@@ -94,6 +119,7 @@ const PLAIN: Mix = Mix {
     segments_max: usize::MAX,
     recycles: false,
     drift_ppm_max: 0,
+    mirrors: false,
 };
 
 const SLOW_DISKS: Faults = Faults { write_max_us: 3_000, read_max_us: 1_000, ..Faults::NONE };
@@ -149,6 +175,16 @@ pub const MIXES: &[Mix] = &[
         ..PLAIN
     },
     Mix {
+        name: "values",
+        about: "little memory for large entities, and not much for all",
+        faults: Faults { loss: 20_000, duplication: 20_000, delay_max_us: 1_000, ..SLOW_DISKS },
+        rates: Rates { crashes: 6, crashes_between_outputs: 2, all_crash: 1, ..Rates::NONE },
+        transport: Transport::Datagrams,
+        configure: values_on_disk,
+        workload: Workload { entities: 12, large_values: 200, ..Workload::ALL_KINDS },
+        ..PLAIN
+    },
+    Mix {
         name: "duels",
         about: "one hot entity, every replica proposes, and nobody gives way",
         faults: Faults { delay_max_us: 800, loss: 10_000, ..SLOW_DISKS },
@@ -192,8 +228,8 @@ pub const MIXES: &[Mix] = &[
     },
     Mix {
         name: "disks",
-        about: "writes that fail, disks that fill up",
-        faults: Faults { write_error: 1_500, ..SLOW_DISKS },
+        about: "writes that fail, of checkpoints, too, and disks that fill up",
+        faults: Faults { write_error: 1_500, file_error: 10_000, ..SLOW_DISKS },
         rates: Rates { full_disks: 4, crashes: 2, ..Rates::NONE },
         workload: Workload { large_values: 100, ..Workload::ALL_KINDS },
         segment_size: 64 << 10,
@@ -239,6 +275,7 @@ pub const MIXES: &[Mix] = &[
             write_max_us: 3_000,
             read_max_us: 1_000,
             write_error: 300,
+            file_error: 300,
             read_error: 1_000,
         },
         rates: Rates {
@@ -256,12 +293,27 @@ pub const MIXES: &[Mix] = &[
             wipes: 3,
         },
         transport: Transport::Datagrams,
-        configure: little_memory,
+        configure: little_of_everything,
         workload: Workload { entities: 8, large_values: 50, ..Workload::ALL_KINDS },
         segment_size: 64 << 10,
         segments_max: usize::MAX,
         recycles: true,
         drift_ppm_max: 50_000,
+        mirrors: false,
+    },
+    Mix {
+        name: "mirrors",
+        about: "a mirror follows each log, lags, pauses and locks checkpoints; no log kept, crashes",
+        faults: Faults { loss: 10_000, delay_max_us: 1_000, ..SLOW_DISKS },
+        rates: Rates { crashes: 6, crashes_between_outputs: 2, all_crash: 1, ..Rates::NONE },
+        transport: Transport::Datagrams,
+        configure: short_locks,
+        workload: Workload { entities: 12, large_values: 100, ..Workload::ALL_KINDS },
+        segment_size: 64 << 10,
+        segments_max: 10,
+        recycles: true,
+        mirrors: true,
+        ..PLAIN
     },
 ];
 

@@ -53,6 +53,12 @@ pub const PLANTS: &[Plant] = &[
     plant("left-out-value-empty", "eviction", "a value that was left out is taken for empty"),
     plant("evicted-taken-for-empty", "eviction", "an entity on disk is taken for one never seen"),
     plant("evicted-before-durable", "eviction", "an entity leaves memory before it is on disk"),
+    plant(
+        "large-evicted-before-durable",
+        "values",
+        "a large entity leaves memory before it is on disk",
+    ),
+    plant("evicted-still-counted", "values", "what leaves memory is counted on"),
     plant("large-value-not-logged", "recycled", "the bytes of a large value never reach the disk"),
     plant("read-from-one-node", "datagrams", "a read is answered without asking anybody"),
     plant("started-called-empty", "datagrams", "a read check overlooks what was accepted"),
@@ -101,6 +107,7 @@ pub const PLANTS: &[Plant] = &[
     plant("floor-too-late", "cleaning", "a checkpoint needs a segment that it does not name"),
     plant("freed-beyond-floor", "cleaning", "a segment that is needed is freed"),
     plant("freed-under-a-read", "cleaning", "a segment is freed while it is read"),
+    plant("failed-checkpoint-adopted", "disks", "a checkpoint that failed frees the log before it"),
     plant("checkpoint-skips-loading", "cleaning", "a checkpoint misses entities being loaded"),
     plant(
         "removed-before-adopted",
@@ -112,6 +119,17 @@ pub const PLANTS: &[Plant] = &[
         "table-checksum-unchecked",
         "damage",
         "a checkpoint's table is read without its checksum",
+    ),
+    plant("mirror-applies-unchosen", "crashes", "a replayer executes what was only accepted"),
+    plant(
+        "mirror-skips-entry",
+        "crashes",
+        "a replayer executes an entry before the one it follows",
+    ),
+    plant(
+        "checkpoint-stands-at-maximum",
+        "mirrors",
+        "the log goes although a mirror stands further back than the checkpoint",
     ),
     plant(
         "wiped-node-votes",

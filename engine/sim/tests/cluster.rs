@@ -125,6 +125,7 @@ fn two_of_three_serve_on_and_one_alone_says_so() {
 fn a_node_that_was_down_converges_without_any_client_touching_its_entities() {
     let mut world = World::new(3, &[1, 1, 1], Faults::NONE, |config| {
         config.image_every_entries = 8;
+        config.hold_entries = 4;
     });
     world.run_for(50_000);
     world.crash(2);

@@ -251,6 +251,7 @@ fn eviction_at_every_turn_forgets_nothing() {
             short_times(config);
             config.entities_in_memory_max = 2;
             config.image_every_entries = 4;
+            config.hold_entries = 2;
             config.max_embedded_value = 4;
         });
         // All are evictable again only when nothing is asked.

@@ -8,6 +8,7 @@ use plog::planted;
 use plog::vocabulary::{AcceptorId, Ballot, EntityId, Entry, Lsn, ValueId};
 
 use crate::context::{Context, REPLICAS_MAX};
+use plog::memory::{block_bytes, shared_bytes};
 
 /// See the module page.
 ///
@@ -42,6 +43,13 @@ impl EntrySlot {
         let mut values = std::mem::take(&mut self.values);
         values.clear();
         *self = Self { values, ..Self::default() };
+    }
+
+    /// Memory of the slot and its values, in bytes.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let table = block_bytes(self.values.capacity() * size_of::<(ValueId, Rc<[u8]>)>());
+        let values = self.values.iter().map(|(_, value)| shared_bytes(value.len()));
+        block_bytes(size_of::<Self>()) + table + values.sum::<usize>()
     }
 
     pub(crate) fn local(&self) -> &EntryRecord {

@@ -73,7 +73,7 @@ impl<M: StateMachine> Entity<M> {
     ) {
         let id = &message.request_id;
         let refused = self.diverged
-            || context.log_full
+            || context.log_full.is_some()
             || context.commands_held >= context.config.waiting_commands_max
             || id.is_empty()
             || id.len() > REQUEST_ID_SIZE_MAX

@@ -1,11 +1,5 @@
 //! An entity as one piece: what is logged now and then so that loading it needs few records, and
-//! what is sent to a replica that is far behind.
-//!
-//! ```text
-//! format u8 = 1
-//! request ids    see request_ids
-//! state          the state machine's own encoding, to the end
-//! ```
+//! what is sent to a replica that is far behind. Its bytes are [`entity_state`].
 
 use std::rc::Rc;
 
@@ -17,17 +11,19 @@ use plog::vocabulary::{Entry, ValueId};
 
 use crate::context::Context;
 use crate::entity::{Entity, LastChosen};
+use crate::entity_state;
 use crate::request_ids::RequestIds;
 use crate::state_machine::{InvalidState, StateMachine};
 
-const FORMAT: u8 = 1;
+/// A large entity's image is logged at the latest after one entry for so many bytes of its state, …
+const LARGE_BYTES_PER_ENTRY: u64 = 2048;
+
+/// … but not before so many.
+const LARGE_ENTRIES_MIN: u64 = 32;
 
 impl<M: StateMachine> Entity<M> {
-    pub(super) fn encode_image(&self) -> Rc<[u8]> {
-        let mut bytes = vec![FORMAT];
-        self.request_ids.encode(&mut bytes);
-        self.state.encode(&mut bytes);
-        bytes.into()
+    pub(crate) fn encode_image(&self) -> Rc<[u8]> {
+        entity_state::encode(&self.request_ids, &self.state).into()
     }
 
     /// This entity for a peer.
@@ -68,20 +64,15 @@ impl<M: StateMachine> Entity<M> {
         last: Option<ValueId>,
         bytes: &[u8],
     ) -> Result<(), InvalidState> {
-        let length = bytes.len();
-        let malformed = |offset| InvalidState { what: "entity image", offset, length };
-        let (&format, rest) = bytes.split_first().ok_or_else(|| malformed(0))?;
-        if format != FORMAT {
-            return Err(malformed(0));
-        }
-        let (mut request_ids, used) = RequestIds::decode(rest)?;
+        let (mut request_ids, state) = entity_state::split(bytes)?;
         if planted!("ids-lost-in-image") {
             request_ids = RequestIds::default();
         }
-        let state = M::decode(&rest[used..])?;
+        let state = M::decode(state)?;
         if state.applied() != applied {
             // Both are bytes from outside, and the next entry has to follow the state's.
-            return Err(malformed(length));
+            let (offset, length) = (bytes.len(), bytes.len());
+            return Err(InvalidState { what: "entity image", offset, length });
         }
         self.request_ids = request_ids;
         self.state = state;
@@ -100,11 +91,22 @@ impl<M: StateMachine> Entity<M> {
     }
 
     /// Logs an image when the records since the last one outweigh it.
+    ///
+    /// An entity that is read back often has to be cheap to read. Records of twice its state and no
+    /// more are read with its image, three times the state in all, and the images write half a byte
+    /// for each byte of records. Small records are one read each, so their number counts, too: as
+    /// many as there are of [`LARGE_BYTES_PER_ENTRY`] in the state.
     pub(super) fn log_image_if_due(&mut self, context: &mut Context) {
         let entries = self.applied.0 - self.image_at.0;
-        if entries >= context.config.image_every_entries
-            && self.bytes_since_image >= 2 * self.accounted_bytes
-        {
+        let outweighs = self.bytes_since_image >= 2 * self.accounted_bytes;
+        let above = context.config.values_on_disk_above;
+        let is_due = if above > 0 && self.accounted_bytes > above {
+            let bytes = u64::try_from(self.accounted_bytes).expect("a size fits 64 bits");
+            outweighs || entries >= (bytes / LARGE_BYTES_PER_ENTRY).max(LARGE_ENTRIES_MIN)
+        } else {
+            outweighs && entries >= context.config.image_every_entries
+        };
+        if is_due {
             self.log_image(context);
         }
     }

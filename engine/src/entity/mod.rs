@@ -21,8 +21,10 @@ use crate::entity::read_check::ReadRound;
 use crate::errors;
 use crate::request::{Command, Freshness};
 use crate::request_ids::RequestIds;
+use crate::shard::Place;
 use crate::state_machine::StateMachine;
 use crate::time::Time;
+use plog::memory::{block_bytes, shared_bytes};
 
 mod acceptor;
 mod catch_up;
@@ -101,15 +103,18 @@ pub(crate) struct Entity<M: StateMachine> {
     state: M,
     /// `state.memory_bytes()` plus the request ids', as accounted in the context.
     accounted_bytes: usize,
+    /// Blocks of the state and the request ids.
+    state_block_bytes: usize,
     request_ids: RequestIds,
     slots: OpenEntries,
-    proposal: Option<Proposal>,
+    /// Apart, like the round of reads: most entities have none of them at a time.
+    proposal: Option<Box<Proposal>>,
     /// Proposing waits until then, after a lost round.
     back_off_until: Time,
     /// Rounds lost in a row.
     lost_rounds: u32,
     waiting: VecDeque<Waiting>,
-    read_round: Option<ReadRound>,
+    read_round: Option<Box<ReadRound>>,
     /// A read check found this entry started.
     must_finish: Option<Entry>,
     /// A replica that lost its votes waits for this entry to be chosen.
@@ -131,6 +136,8 @@ pub(crate) struct Entity<M: StateMachine> {
     diverged: bool,
     /// Set by use, cleared by the evictor's hand.
     pub(crate) referenced: bool,
+    /// What the entity table keeps of it.
+    pub(crate) place: Place,
 }
 
 impl<M: StateMachine> Entity<M> {
@@ -144,6 +151,7 @@ impl<M: StateMachine> Entity<M> {
             recent: VecDeque::new(),
             state: M::default(),
             accounted_bytes: 0,
+            state_block_bytes: 0,
             request_ids: RequestIds::default(),
             slots: OpenEntries::default(),
             proposal: None,
@@ -164,6 +172,7 @@ impl<M: StateMachine> Entity<M> {
             last_lsn: Lsn::ZERO,
             diverged: false,
             referenced: true,
+            place: Place::default(),
         }
     }
 
@@ -228,6 +237,36 @@ impl<M: StateMachine> Entity<M> {
         let bytes = self.state.memory_bytes() + self.request_ids.memory_bytes();
         context.state_bytes = context.state_bytes + bytes - self.accounted_bytes;
         self.accounted_bytes = bytes;
+        self.state_block_bytes = self.state.block_bytes() + self.request_ids.memory_bytes();
+    }
+
+    /// Gives back what an entity with nothing to do needs no longer.
+    pub(crate) fn trim(&mut self) {
+        if self.waiting.is_empty() {
+            self.waiting = VecDeque::new();
+        }
+    }
+
+    /// Memory of the entity and all that it holds, in bytes; commands, which have limits of their
+    /// own, count without their arguments.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let last = self.last.as_ref().and_then(|last| last.decided.as_ref());
+        block_bytes(size_of::<Self>())
+            + self.state_block_bytes
+            + last.map_or(0, |(_, value)| shared_bytes(value.len()))
+            + block_bytes(self.recent.capacity() * size_of::<ValueId>())
+            + block_bytes(self.waiting.capacity() * size_of::<Waiting>())
+            + self.slots.block_bytes()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn pretend_state_bytes(&mut self, bytes: usize) {
+        self.accounted_bytes = bytes;
+    }
+
+    /// Bytes of the state, as far as it decides what is kept in memory.
+    pub(crate) fn state_bytes(&self) -> usize {
+        self.accounted_bytes
     }
 
     /// A command for this entity.
@@ -253,12 +292,12 @@ impl<M: StateMachine> Entity<M> {
             context.turn_away(origin, errors::diverged());
             return;
         }
-        if command.freshness == Freshness::Local || context.log_full {
+        if command.freshness == Freshness::Local || context.log_full.is_some() {
             let mut overlay = M::Overlay::default();
             let reply = self.state.evaluate(&mut overlay, &command.arguments);
             let changes = M::has_effects(&overlay);
-            if changes && context.log_full {
-                context.turn_away(origin, errors::disk_full());
+            if changes && let Some(why) = context.log_full {
+                context.turn_away(origin, errors::log_full(why));
                 return;
             }
             if !changes && command.freshness == Freshness::Local {
@@ -268,6 +307,10 @@ impl<M: StateMachine> Entity<M> {
             }
         }
         context.commands_held += 1;
+        if self.waiting.capacity() == 0 {
+            // Most entities are asked one thing at a time; do not begin with room for four.
+            self.waiting.reserve_exact(1);
+        }
         self.waiting.push_back(Waiting {
             origin,
             arguments: command.arguments,

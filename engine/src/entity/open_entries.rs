@@ -3,6 +3,7 @@
 use plog::vocabulary::Entry;
 
 use crate::entity::entry_slot::EntrySlot;
+use plog::memory::block_bytes;
 
 /// Slots that are not in use, to be used again: opening an entry is the most frequent allocation.
 #[derive(Debug, Default)]
@@ -73,6 +74,12 @@ impl OpenEntries {
 
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut EntrySlot> {
         self.slots.iter_mut().map(|(_, slot)| &mut **slot)
+    }
+
+    /// Memory of the open entries, in bytes.
+    pub(crate) fn block_bytes(&self) -> usize {
+        let table = block_bytes(self.slots.capacity() * size_of::<(Entry, Box<EntrySlot>)>());
+        table + self.slots.iter().map(|(_, slot)| slot.memory_bytes()).sum::<usize>()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Entry, &EntrySlot)> {

@@ -176,7 +176,8 @@ impl<M: StateMachine> Entity<M> {
         let entry = self.applied.next();
         self.slots.open(&mut context.slot_pool, entry).prepare(ballot, context.log.durable());
         let phase = Phase::Preparing;
-        self.proposal = Some(Proposal { entry, ballot, phase, own: None, sent_at: context.now });
+        let sent_at = context.now;
+        self.proposal = Some(Box::new(Proposal { entry, ballot, phase, own: None, sent_at }));
         self.accept_built(context, built);
     }
 
@@ -200,7 +201,8 @@ impl<M: StateMachine> Entity<M> {
         slot.prepare(ballot, context.log.durable());
         self.last_lsn = slot.log(context, self.id, entry, false);
         let phase = Phase::Preparing;
-        self.proposal = Some(Proposal { entry, ballot, phase, own, sent_at: context.now });
+        let sent_at = context.now;
+        self.proposal = Some(Box::new(Proposal { entry, ballot, phase, own, sent_at }));
         self.await_own_vote(context, entry);
         self.broadcast_proposal(context);
         self.wake_by(context, context.now.after_us(context.config.retry_us));

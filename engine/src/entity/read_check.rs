@@ -59,7 +59,8 @@ impl<M: StateMachine> Entity<M> {
             }
         }
         let sent_at = context.now;
-        self.read_round = Some(ReadRound { check, entry, empty: me, asked, sent_at, reads });
+        let round = ReadRound { check, entry, empty: me, asked, sent_at, reads };
+        self.read_round = Some(Box::new(round));
         let is_asked = |peer: &AcceptorId| asked & (1 << peer.0) != 0;
         for peer in order.filter(is_asked) {
             self.send_read_check(context, peer);
@@ -137,8 +138,9 @@ impl<M: StateMachine> Entity<M> {
         context.take_in_again(from);
         self.note_max_chosen(answer.max_chosen, from);
         self.check_chain(context, answer.applied, answer.chain);
-        let is_current =
-            |round: &&mut ReadRound| round.check == answer.check && round.entry == answer.entry;
+        let is_current = |round: &&mut Box<ReadRound>| {
+            round.check == answer.check && round.entry == answer.entry
+        };
         if let Some(round) = self.read_round.as_mut().filter(is_current) {
             match answer.outcome {
                 ReadOutcome::Empty => {
@@ -167,7 +169,7 @@ impl<M: StateMachine> Entity<M> {
         if planted!("read-from-one-node") {
             majority = 1;
         }
-        let done = |round: &mut ReadRound| round.empty.count_ones() as usize >= majority;
+        let done = |round: &mut Box<ReadRound>| round.empty.count_ones() as usize >= majority;
         let Some(round) = self.read_round.take_if(done) else { return };
         assert!(round.entry <= self.applied.next(), "a reader never goes back");
         // The state may have moved on since: newer is as good. But a command that would change

@@ -35,4 +35,19 @@ pub enum NodeQuery {
     },
     /// `CERTUS STATUS`: answered with a document in JSON.
     Status,
+    /// What an operator wants of every core: answered with a document in JSON.
+    Order(Order),
+}
+
+/// What an operator wants of every core of a node.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Order {
+    /// `CERTUS CHECKPOINT`: begin one, whatever was logged since the last.
+    Checkpoint,
+    /// `CERTUS CLEANER PAUSE`: free no segment until it is resumed or the node starts again.
+    PauseCleaner,
+    /// `CERTUS CLEANER RESUME`.
+    ResumeCleaner,
+    /// `CERTUS CLEANER STATUS`: only say how the cleaner is.
+    ShowCleaner,
 }

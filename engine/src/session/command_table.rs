@@ -55,6 +55,8 @@ pub(super) enum Route {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum SessionCommand {
     Auth,
+    CertusCheckpoint,
+    CertusCleaner,
     CertusEntity,
     CertusOnce,
     CertusStatus,
@@ -143,6 +145,10 @@ const SERVER: Spec =
 
 const CLUSTER: Spec = Spec { flags: &["stale"], since: "3.0.0", group: "cluster", ..SERVER };
 const CERTUS: Spec = Spec { since: "0.1.0", group: "certus", ..SERVER };
+
+/// Of commands that change how a node runs.
+const ADMIN_FLAGS: &[&str] = &["admin", "noscript", "stale"];
+const ADMIN_CATEGORIES: &[&str] = &["@admin", "@slow", "@dangerous"];
 
 /// A command that does nothing without a subcommand.
 const fn container(
@@ -442,6 +448,25 @@ const CERTUS_SUBCOMMANDS: &[Spec] = &[
         keys: Some(KeyRange { first: 2, last: 2, ..UPDATE_KEY }),
         categories: &["@write", "@string", "@fast"],
         route: Route::Operation(Operation::CompareAndSet),
+        ..CERTUS
+    },
+    Spec {
+        name: "certus|checkpoint",
+        summary: "Begins a checkpoint on every core of this node, and says its numbers as JSON.",
+        arity: 2,
+        flags: ADMIN_FLAGS,
+        categories: ADMIN_CATEGORIES,
+        route: Route::Session(Do::CertusCheckpoint),
+        ..CERTUS
+    },
+    Spec {
+        name: "certus|cleaner",
+        usage: "PAUSE|RESUME|STATUS",
+        summary: "Keeps old log segments until resumed or restarted, or shows the cleaner as JSON.",
+        arity: 3,
+        flags: ADMIN_FLAGS,
+        categories: ADMIN_CATEGORIES,
+        route: Route::Session(Do::CertusCleaner),
         ..CERTUS
     },
     Spec {

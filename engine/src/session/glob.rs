@@ -1,11 +1,38 @@
-//! Patterns of names: `*`, `?`, `[a-c]`, `[^a]` and `\` as Redis has them.
+//! Patterns of names and keys: `*`, `?`, `[a-c]`, `[^a]` and `\` as Redis has them.
 
-/// Whether `text` matches `pattern`, letters in either case.
-///
-/// After a mismatch only the last `*` is tried again, one character further: an earlier one could
-/// not do better. So the time is bounded by the product of the lengths, whatever the pattern.
+/// What a letter matches.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Letters {
+    /// Itself, in either case.
+    EitherCase,
+    /// Itself.
+    Exact,
+}
+
+impl Letters {
+    fn fold(self, byte: u8) -> u8 {
+        match self {
+            Self::EitherCase => byte.to_ascii_lowercase(),
+            Self::Exact => byte,
+        }
+    }
+}
+
+/// Whether `text` matches `pattern`, letters in either case: for names of commands and settings.
 #[must_use]
 pub(super) fn matches(pattern: &[u8], text: &[u8]) -> bool {
+    matches_folded(pattern, text, Letters::EitherCase)
+}
+
+/// Whether `text` matches `pattern`, each letter in its own case: for keys.
+#[must_use]
+pub fn matches_exactly(pattern: &[u8], text: &[u8]) -> bool {
+    matches_folded(pattern, text, Letters::Exact)
+}
+
+/// After a mismatch only the last `*` is tried again, one character further: an earlier one could
+/// not do better. So the time is bounded by the product of the lengths, whatever the pattern.
+fn matches_folded(pattern: &[u8], text: &[u8], letters: Letters) -> bool {
     let (mut at, mut position) = (0, 0);
     // After the last `*`: where the pattern goes on, and up to where the star reaches.
     let mut star: Option<(usize, usize)> = None;
@@ -15,7 +42,7 @@ pub(super) fn matches(pattern: &[u8], text: &[u8]) -> bool {
             star = Some((at, position));
             continue;
         }
-        match match_one(&pattern[at..], text[position]) {
+        match match_one(&pattern[at..], text[position], letters) {
             Some(used) => {
                 at += used;
                 position += 1;
@@ -34,12 +61,12 @@ pub(super) fn matches(pattern: &[u8], text: &[u8]) -> bool {
 
 /// Matches `byte` with the first element of `pattern`, which is no `*`, and returns that element's
 /// length.
-fn match_one(pattern: &[u8], byte: u8) -> Option<usize> {
-    let same = |other: &u8| other.eq_ignore_ascii_case(&byte);
+fn match_one(pattern: &[u8], byte: u8, letters: Letters) -> Option<usize> {
+    let same = |other: &u8| letters.fold(*other) == letters.fold(byte);
     match pattern {
         [] => None,
         [b'?', ..] => Some(1),
-        [b'[', rest @ ..] => match_class(rest, byte).map(|used| used + 1),
+        [b'[', rest @ ..] => match_class(rest, byte, letters).map(|used| used + 1),
         [b'\\', escaped, ..] => same(escaped).then_some(2),
         [plain, ..] => same(plain).then_some(1),
     }
@@ -47,8 +74,8 @@ fn match_one(pattern: &[u8], byte: u8) -> Option<usize> {
 
 /// Matches `byte` with the class whose inside and closing bracket `rest` begins with. A class that
 /// is not closed ends with the pattern.
-fn match_class(rest: &[u8], byte: u8) -> Option<usize> {
-    let byte = byte.to_ascii_lowercase();
+fn match_class(rest: &[u8], byte: u8, letters: Letters) -> Option<usize> {
+    let byte = letters.fold(byte);
     let negated = rest.first() == Some(&b'^');
     let mut at = usize::from(negated);
     let mut found = false;
@@ -57,16 +84,16 @@ fn match_class(rest: &[u8], byte: u8) -> Option<usize> {
             [] => break at,
             [b']', ..] => break at + 1,
             [b'\\', escaped, ..] => {
-                found |= escaped.to_ascii_lowercase() == byte;
+                found |= letters.fold(*escaped) == byte;
                 at += 2;
             }
             [first, b'-', last, ..] => {
-                let (first, last) = (first.to_ascii_lowercase(), last.to_ascii_lowercase());
+                let (first, last) = (letters.fold(*first), letters.fold(*last));
                 found |= (first.min(last)..=first.max(last)).contains(&byte);
                 at += 3;
             }
             [plain, ..] => {
-                found |= plain.to_ascii_lowercase() == byte;
+                found |= letters.fold(*plain) == byte;
                 at += 1;
             }
         }
@@ -76,7 +103,7 @@ fn match_class(rest: &[u8], byte: u8) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::matches;
+    use super::{matches, matches_exactly};
 
     #[test]
     fn patterns_match_as_in_redis() {
@@ -116,6 +143,15 @@ mod tests {
         ];
         for (pattern, text) in differing {
             assert!(!matches(pattern.as_bytes(), text.as_bytes()), "{pattern} {text}");
+        }
+    }
+
+    #[test]
+    fn keys_match_letter_by_letter() {
+        for (pattern, text, is_match) in
+            [("Key*", "Key1", true), ("key*", "Key1", false), ("[a-c]", "B", false)]
+        {
+            assert_eq!(matches_exactly(pattern.as_bytes(), text.as_bytes()), is_match, "{text}");
         }
     }
 

@@ -91,9 +91,9 @@ fn clients(facts: &NodeFacts, lines: &mut Lines) {
 }
 
 fn memory(facts: &NodeFacts, lines: &mut Lines) {
-    lines.put("used_memory", facts.state_bytes.saturating_add(facts.index_bytes));
+    lines.put("used_memory", facts.accounted_bytes);
     lines.put("used_memory_rss", facts.resident_bytes);
-    lines.put("maxmemory", 0);
+    lines.put("maxmemory", facts.memory_limit);
     lines.put("certus_state_bytes", facts.state_bytes);
     lines.put("certus_index_bytes", facts.index_bytes);
     lines.put("certus_entities_in_memory", facts.entities_in_memory);
@@ -103,6 +103,8 @@ fn persistence(facts: &NodeFacts, lines: &mut Lines) {
     lines.put("loading", u8::from(facts.loading));
     lines.put("certus_log_bytes", facts.log_bytes);
     lines.put("certus_abstaining_cores", facts.abstaining_cores);
+    lines.put("certus_cleaner_paused_cores", facts.cleaner_paused_cores);
+    lines.put("certus_log_full_cores", facts.log_full_cores);
 }
 
 fn stats(facts: &NodeFacts, lines: &mut Lines) {

@@ -25,7 +25,7 @@ use crate::state_machine::strings::command_word::CommandWord;
 use crate::state_machine::strings::integer;
 use crate::state_machine::strings::operation::{Operation, arity_allows};
 
-pub use crate::session::action::{Action, NodeQuery};
+pub use crate::session::action::{Action, NodeQuery, Order};
 pub use crate::session::info::{render_dbsize, render_info};
 pub use crate::session::node_facts::NodeFacts;
 pub use crate::session::node_info::{NodeAddress, NodeInfo};
@@ -39,7 +39,7 @@ mod command_listing;
 mod command_table;
 #[cfg(test)]
 mod example;
-mod glob;
+pub mod glob;
 mod hello;
 mod info;
 mod node_facts;
@@ -205,6 +205,13 @@ impl Session {
                 let entity = slot::entity_of(&arguments[2]);
                 return Action::Entity { entity, request: EntityRequest::Inspect };
             }
+            SessionCommand::CertusCheckpoint => {
+                return Action::Node(NodeQuery::Order(Order::Checkpoint));
+            }
+            SessionCommand::CertusCleaner => match cleaner_order(&arguments[2]) {
+                Some(order) => return Action::Node(NodeQuery::Order(order)),
+                None => wording::unknown_cleaner_order(&arguments[2]),
+            },
             SessionCommand::CertusOnce => return self.once(arguments),
             SessionCommand::Help => command_listing::help(&arguments[0]),
             SessionCommand::Container => wording::wrong_arity(specification.name),
@@ -312,6 +319,17 @@ fn select(index: &[u8]) -> Value {
         Some(_) => Value::error("ERR DB index is out of range"),
         None => wording::not_an_integer(),
     }
+}
+
+/// The last word of `CERTUS CLEANER`.
+fn cleaner_order(word: &[u8]) -> Option<Order> {
+    let orders = [
+        ("pause", Order::PauseCleaner),
+        ("resume", Order::ResumeCleaner),
+        ("status", Order::ShowCleaner),
+    ];
+    let known = orders.iter().find(|(name, _)| word.eq_ignore_ascii_case(name.as_bytes()));
+    known.map(|(_, order)| *order)
 }
 
 /// `INFO section …`; sections that are not known are left out, as Redis does.

@@ -29,12 +29,20 @@ pub struct NodeFacts {
     pub state_bytes: u64,
     /// Memory for the log's index, in bytes.
     pub index_bytes: u64,
+    /// Memory of all that grows with data, as it is accounted, in bytes.
+    pub accounted_bytes: u64,
+    /// What that may come to at this moment, in bytes.
+    pub memory_limit: u64,
     /// Memory of the process as the system counts it, in bytes; 0 when unknown.
     pub resident_bytes: u64,
     /// Size of the log on disk, in bytes.
     pub log_bytes: u64,
     /// Cores that abstain, because their log was found damaged.
     pub abstaining_cores: u64,
+    /// Cores whose cleaner an operator paused.
+    pub cleaner_paused_cores: u64,
+    /// Cores that refuse writes for want of room for their log.
+    pub log_full_cores: u64,
     /// Whether the node is still replaying its log.
     pub loading: bool,
     /// For each node of the cluster its index and whether it answers, this node included.

@@ -8,7 +8,7 @@ use net::resp::value::{Protocol, Value};
 
 use crate::request::{Command, EntityRequest, Freshness};
 use crate::session::example::node_info;
-use crate::session::{Action, NodeQuery, Session};
+use crate::session::{Action, NodeQuery, Order, Session};
 
 fn session_of(cores: &[u16]) -> Session {
     Session::new(7, "127.0.0.1:5000".to_owned(), Rc::new(node_info(3, cores)))
@@ -373,6 +373,10 @@ fn what_concerns_all_cores_is_asked_of_the_node() {
     };
     assert_eq!(query(&["DBSIZE"]), NodeQuery::DbSize);
     assert_eq!(query(&["certus", "status"]), NodeQuery::Status);
+    assert_eq!(query(&["CERTUS", "checkpoint"]), NodeQuery::Order(Order::Checkpoint));
+    assert_eq!(query(&["certus", "CLEANER", "Pause"]), NodeQuery::Order(Order::PauseCleaner));
+    assert_eq!(query(&["certus", "cleaner", "resume"]), NodeQuery::Order(Order::ResumeCleaner));
+    assert_eq!(query(&["certus", "cleaner", "status"]), NodeQuery::Order(Order::ShowCleaner));
     assert_eq!(query(&["INFO"]), info(&["default"]));
     assert_eq!(
         query(&["INFO", "Keyspace", "server", "SERVER", "x"]),
@@ -511,7 +515,7 @@ fn commands_describe_themselves_as_those_of_redis_do() {
         "COMMAND DOCS get nope → {get={summary=Returns a value. since=1.0.0 group=string}}
          COMMAND DOCS nope → {}
          COMMAND LIST FILTERBY PATTERN *incr* → [incr incrby]
-         COMMAND LIST FILTERBY ACLCAT admin → [config|get config|set]
+         COMMAND LIST FILTERBY ACLCAT admin → [certus|checkpoint certus|cleaner config|get config|set]
          COMMAND LIST FILTERBY MODULE x → []
          COMMAND LIST FILTERBY x y → -ERR syntax error
          COMMAND LIST FILTERBY PATTERN a b → -ERR syntax error

@@ -30,6 +30,12 @@ pub(super) fn unknown_subcommand(command: &str, subcommand: &[u8]) -> Value {
     Value::error(format!("ERR unknown subcommand '{subcommand}'. Try {command} HELP."))
 }
 
+/// `CERTUS CLEANER` with another word than it knows.
+pub(super) fn unknown_cleaner_order(word: &[u8]) -> Value {
+    let word = quoted(word, QUOTED_MAX);
+    Value::error(format!("ERR unknown word '{word}': CERTUS CLEANER takes PAUSE, RESUME or STATUS"))
+}
+
 /// The command takes more or fewer arguments. A subcommand's name is `command|subcommand`.
 pub(super) fn wrong_arity(name: &str) -> Value {
     Value::error(format!("ERR wrong number of arguments for '{name}' command"))

@@ -87,7 +87,7 @@ impl<M: StateMachine> Shard<M> {
         self.abstaining =
             Abstaining { shard: Some(abstention), known: index.len(), ..Abstaining::default() };
         if !planted!("abstainer-answers-reads") {
-            self.entities = EntityTable::new();
+            self.entities = EntityTable::new(self.context.config.values_on_disk_above);
             self.keys = 0;
         }
     }

@@ -21,8 +21,8 @@ use plog::summary::RecordSummary;
 use plog::vocabulary::{EntityId, Entry, Lsn};
 
 use crate::context::Event;
-use crate::shard::Shard;
 use crate::shard::log_reads::{Purpose, ReadFailed};
+use crate::shard::{LogSpace, Shard};
 use crate::state_machine::StateMachine;
 use crate::time::Time;
 
@@ -66,6 +66,17 @@ pub enum FileJob {
         /// What it becomes; `None`: delete it.
         becomes: Option<SpareId>,
     },
+}
+
+/// Why a checkpoint that was asked for will not come.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum NoCheckpoint {
+    /// The log is damaged; nothing is written any more.
+    #[error("this core abstains and writes nothing")]
+    Abstains,
+    /// There is nothing to hold.
+    #[error("this core has never written anything")]
+    NothingLogged,
 }
 
 /// An image that goes into the checkpoint as it is.
@@ -112,8 +123,9 @@ pub(crate) struct Checkpointing {
     adopted: Option<Pointer>,
     /// Where the log was when that one began.
     position: u64,
-    /// The one before, until nothing reads it any more.
-    superseded: Option<Pointer>,
+    /// Those before, until nothing reads them any more and no lock is on them: one, and one for
+    /// each lock.
+    superseded: Vec<Pointer>,
     /// When the next write may start, for the rate limit.
     next_write: Time,
     /// An operator wants one now.
@@ -132,8 +144,22 @@ impl Checkpointing {
         self.adopted.map_or(SegmentId::FIRST, |adopted| adopted.floor)
     }
 
+    /// The checkpoint that counts.
+    pub(crate) fn adopted(&self) -> Option<Pointer> {
+        self.adopted
+    }
+
     pub(crate) fn size(&self) -> u64 {
         self.adopted.map_or(0, |adopted| adopted.bytes)
+    }
+
+    /// The number of the checkpoint that counts, 0 for none.
+    pub(crate) fn number(&self) -> u64 {
+        self.adopted.map_or(0, |adopted| adopted.checkpoint.0)
+    }
+
+    fn next_id(&self) -> CheckpointId {
+        self.adopted.map_or(CheckpointId::FIRST, |last| last.checkpoint.next())
     }
 
     pub(crate) fn is_running(&self) -> bool {
@@ -154,9 +180,28 @@ impl Walk {
 }
 
 impl<M: StateMachine> Shard<M> {
-    /// Begins a checkpoint as soon as possible, whatever was logged since the last one.
-    pub fn request_checkpoint(&mut self) {
+    /// Begins a checkpoint as soon as possible, whatever was logged since the last one. One that is
+    /// under way began before and does not count.
+    ///
+    /// # Errors
+    ///
+    /// When there will be none.
+    pub fn request_checkpoint(&mut self) -> Result<CheckpointId, NoCheckpoint> {
+        if self.abstaining.is_whole_shard() {
+            return Err(NoCheckpoint::Abstains);
+        }
+        if self.context.log.floor_now().is_none() {
+            return Err(NoCheckpoint::NothingLogged);
+        }
         self.checkpointing.is_requested = true;
+        let running = self.checkpointing.walk.as_ref().map(|walk| walk.writer.id());
+        Ok(running.map_or_else(|| self.checkpointing.next_id(), CheckpointId::next))
+    }
+
+    /// Whether a checkpoint is being written or adopted.
+    #[must_use]
+    pub fn is_checkpointing(&self) -> bool {
+        self.checkpointing.is_running()
     }
 
     /// Bytes of log written since the checkpoint that counts began.
@@ -165,29 +210,32 @@ impl<M: StateMachine> Shard<M> {
     }
 
     /// What to do next with the files of checkpoints and freed segments; `None` when nothing is
-    /// due.
-    pub fn poll_file_step(&mut self) -> Option<FileStep> {
+    /// due. It goes by a pace, and may be asked before anything was handled.
+    pub fn poll_file_step(&mut self, now: Time) -> Option<FileStep> {
+        self.context.now = now;
         if self.abstaining.is_whole_shard() {
             return None;
         }
-        if let Some(old) = self.checkpointing.superseded {
-            let is_old = |file: SegmentId| {
-                file >= old.checkpoint.part(0).file()
-                    && file <= old.checkpoint.part(u16::MAX).file()
-            };
-            if !self.log_reads.reads_from(is_old) {
-                self.checkpointing.superseded = None;
-                let (checkpoint, parts) = (old.checkpoint, old.parts);
-                return Some(FileStep::Job(FileJob::Remove { checkpoint, parts }));
-            }
-        }
-        if let Some(job) = self.poll_free() {
+        if let Some(job) = self.poll_remove().or_else(|| self.poll_free()) {
             return Some(FileStep::Job(job));
         }
         if self.checkpointing.walk.is_none() {
             self.begin_checkpoint_if_due();
         }
         self.continue_checkpoint()
+    }
+
+    /// A superseded checkpoint that nobody needs goes.
+    fn poll_remove(&mut self) -> Option<FileJob> {
+        let is_free = |old: &Pointer| {
+            let first = old.checkpoint.part(0).file();
+            let last = old.checkpoint.part(u16::MAX).file();
+            !self.consumers.has_locked(old.checkpoint)
+                && !self.log_reads.reads_from(|file| file >= first && file <= last)
+        };
+        let position = self.checkpointing.superseded.iter().position(is_free)?;
+        let Pointer { checkpoint, parts, .. } = self.checkpointing.superseded.remove(position);
+        Some(FileJob::Remove { checkpoint, parts })
     }
 
     fn begin_checkpoint_if_due(&mut self) {
@@ -198,7 +246,14 @@ impl<M: StateMachine> Shard<M> {
         let is_due = config.checkpoint_log_bytes > 0
             && since >= config.checkpoint_log_bytes
             && (since >= proportion || self.is_log_near_its_limit());
-        if !is_due && !self.checkpointing.is_requested || self.checkpointing.superseded.is_some() {
+        // On a full disk one is due as soon as a segment can go for it, and no sooner.
+        let makes_room = config.checkpoint_log_bytes > 0
+            && self.log_space != LogSpace::Available
+            && self.context.log.floor_now().is_some_and(|now| now > self.checkpointing.floor());
+        // One that is locked may stay; one that is read goes in a moment.
+        let is_locked = |old: &Pointer| self.consumers.has_locked(old.checkpoint);
+        let is_alone = self.checkpointing.superseded.iter().all(is_locked);
+        if !is_due && !makes_room && !self.checkpointing.is_requested || !is_alone {
             return;
         }
         let Some(mut floor) = self.context.log.floor_now() else { return };
@@ -206,8 +261,7 @@ impl<M: StateMachine> Shard<M> {
             floor = floor.next();
         }
         self.checkpointing.is_requested = false;
-        let id =
-            self.checkpointing.adopted.map_or(CheckpointId::FIRST, |last| last.checkpoint.next());
+        let id = self.checkpointing.next_id();
         let begin = self.context.log.appended();
         let part_bytes = self.context.config.checkpoint_part_bytes;
         let writer = CheckpointWriter::new(self.log_config.identity, id, floor, begin, part_bytes);
@@ -274,16 +328,22 @@ impl<M: StateMachine> Shard<M> {
         let walk = self.checkpointing.walk.as_mut().expect("called for a walk that is done");
         walk.stage = Stage::Adopting;
         if planted!("removed-before-adopted") {
-            self.checkpointing.superseded = self.checkpointing.adopted;
+            self.checkpointing.superseded.extend(self.checkpointing.adopted);
         }
         let writer = &walk.writer;
-        FileStep::Job(FileJob::Adopt(Pointer {
+        let pointer = Pointer {
             checkpoint: writer.id(),
             parts: writer.parts(),
             floor: writer.floor(),
             settled: self.context.log.last_record(),
             bytes: writer.bytes(),
-        }))
+        };
+        if planted!("failed-checkpoint-adopted")
+            && let Some(adopted) = &mut self.checkpointing.adopted
+        {
+            adopted.floor = pointer.floor;
+        }
+        FileStep::Job(FileJob::Adopt(pointer))
     }
 
     /// Gives the writer what comes next, until it has a frame to write or has to wait for a read.
@@ -454,7 +514,7 @@ impl<M: StateMachine> Shard<M> {
         assert!(walk.stage == Stage::Adopting && walk.writer.id() == pointer.checkpoint);
         self.context.counters.checkpoints += 1;
         self.context.log.open_reserve(false);
-        self.checkpointing.superseded = self.checkpointing.adopted.replace(pointer);
+        self.checkpointing.superseded.extend(self.checkpointing.adopted.replace(pointer));
         self.checkpointing.position = walk.position;
     }
 }

@@ -12,9 +12,11 @@ use crate::entity::Entity;
 use crate::errors;
 use crate::request::EntityRequest;
 use crate::shard::log_reads::{Purpose, ReadFailed, ReadId};
+use crate::shard::memory::EVICTION_STEPS;
 use crate::shard::{PeerCore, Shard};
 use crate::state_machine::StateMachine;
 use crate::time::Time;
+use plog::memory::block_bytes;
 
 /// An entity on its way from the log.
 #[derive(Debug)]
@@ -23,6 +25,8 @@ pub(crate) struct Loading {
     /// The image first, then the records, as they come in.
     records: Vec<Option<LogRecord>>,
     missing: usize,
+    /// Bytes of all records together.
+    bytes: usize,
     pub(super) parked: Vec<Parked>,
     begun: Time,
 }
@@ -49,6 +53,18 @@ pub(crate) enum Parked {
     Behind(AcceptorId, Entry),
 }
 
+impl Parked {
+    /// Memory it takes, in bytes.
+    fn bytes(&self) -> usize {
+        let held = match self {
+            Self::Request(_, EntityRequest::Command(command)) => command.arguments.size(),
+            Self::Message(_, message) => message.value_bytes(),
+            Self::Request(..) | Self::CatchUp(..) | Self::Behind(..) => 0,
+        };
+        size_of::<Self>() + block_bytes(held)
+    }
+}
+
 impl<M: StateMachine> Shard<M> {
     /// Starts loading an indexed entity. False when there is nothing to read: then it is in memory,
     /// and new.
@@ -62,9 +78,15 @@ impl<M: StateMachine> Shard<M> {
             return false;
         }
         let records = locations.iter().map(|_| None).collect();
+        let bytes: u64 = locations.iter().map(|location| u64::from(location.length)).sum();
         self.context.counters.loads += 1;
+        self.context.counters.load_reads += u64::try_from(missing).expect("a count fits 64 bits");
+        self.context.counters.load_bytes += bytes;
+        let bytes = usize::try_from(bytes).expect("this machine has 64-bit addresses");
+        self.loading_bytes += bytes;
         let begun = self.context.now;
-        self.loading.insert(id, Loading { plan, records, missing, parked: Vec::new(), begun });
+        self.loading
+            .insert(id, Loading { plan, records, missing, bytes, parked: Vec::new(), begun });
         for (position, location) in locations.into_iter().enumerate() {
             self.log_reads.start(Purpose::Load(id, position), location);
         }
@@ -91,8 +113,9 @@ impl<M: StateMachine> Shard<M> {
 
     pub(super) fn park(&mut self, id: EntityId, parked: Parked) {
         let loading = self.loading.get_mut(&id).expect("parked for an entity being loaded");
-        loading.parked.push(parked);
         self.parked += 1;
+        self.parked_bytes += parked.bytes();
+        loading.parked.push(parked);
     }
 
     /// The bytes of a read's `location.blocks()` arrived, or could not be had.
@@ -105,6 +128,7 @@ impl<M: StateMachine> Shard<M> {
             Purpose::CatchUp(job, position) => self.handle_served(job, position, record()),
             Purpose::Copy(run) => self.handle_copied(run, location, blocks),
         }
+        self.settle_memory();
     }
 
     fn handle_loaded(
@@ -125,6 +149,7 @@ impl<M: StateMachine> Shard<M> {
             return;
         }
         let loading = self.loading.remove(&id).expect("just seen");
+        self.loading_bytes -= loading.bytes;
         let records = loading.records.len();
         let mut assembler = loading.plan.assembler();
         for record in loading.records.into_iter().flatten() {
@@ -133,9 +158,11 @@ impl<M: StateMachine> Shard<M> {
             }
         }
         let loaded = assembler.finish();
-        self.evict();
+        self.evict(EVICTION_STEPS);
         let mut entity = Entity::new(id);
         entity.restore(&mut self.context, &loaded);
+        // A checkpoint that came past does not make it worth keeping.
+        entity.referenced = !loading.parked.is_empty();
         let counted = self.context.log.index().get(id).map_or(0, |known| u64::from(known.keys()));
         self.keys = self.keys - counted.min(self.keys) + u64::from(entity.key_count());
         self.finished_load = Some(FinishedLoad {
@@ -145,6 +172,8 @@ impl<M: StateMachine> Shard<M> {
             took_us: self.context.now.since_us(loading.begun),
         });
         self.entities.insert(entity);
+        let place = self.entities.get(id).expect("just put there").place;
+        self.context.counters.large_loads += u64::from(place.is_large());
         self.checkpoint_loaded(id);
         self.unpark(id, loading.parked);
     }
@@ -152,6 +181,7 @@ impl<M: StateMachine> Shard<M> {
     /// A record cannot be read: acknowledged promises may be lost, so the entity abstains here.
     fn give_up(&mut self, id: EntityId, at: Location) {
         let loading = self.loading.remove(&id).expect("called for an entity being loaded");
+        self.loading_bytes -= loading.bytes;
         self.abstaining.add_unreadable(id);
         self.checkpoint_loaded(id);
         let _ = self.sweeps.caught_up(id);
@@ -162,6 +192,7 @@ impl<M: StateMachine> Shard<M> {
     /// What waited for an entity goes the way that is open now.
     fn unpark(&mut self, id: EntityId, parked: Vec<Parked>) {
         self.parked -= parked.len();
+        self.parked_bytes -= parked.iter().map(Parked::bytes).sum::<usize>();
         for parked in parked {
             match parked {
                 Parked::Request(origin, request) => self.request(origin, id, request),

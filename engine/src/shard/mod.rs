@@ -16,6 +16,7 @@
 //! A failed write or sync is not an event the protocol carries on after: the driver stops.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use net::peer::message::{PeerMessage, ReadAnswer, ReadCheck, ReadOutcome};
 use plog::block::AlignedBuffer;
@@ -40,9 +41,11 @@ use crate::request::{EntityRequest, Reply, Ticket};
 use crate::shard::abstaining::Abstaining;
 use crate::shard::checkpointing::Checkpointing;
 use crate::shard::cleaning::Cleaning;
+use crate::shard::consumers::Consumers;
 use crate::shard::entity_table::EntityTable;
 use crate::shard::loading::Loading;
 use crate::shard::log_reads::LogReads;
+use crate::shard::memory::{Room, is_write};
 use crate::shard::rejoining::Rejoining;
 use crate::shard::relays::Relays;
 use crate::shard::serving::CatchUpJob;
@@ -52,17 +55,25 @@ use crate::state_machine::strings::Strings;
 use crate::status::ShardStatus;
 use crate::time::Time;
 
-pub use crate::shard::checkpointing::{FileJob, FileStep};
+pub(crate) use crate::shard::entity_table::Place;
+
+pub use crate::shard::checkpointing::{FileJob, FileStep, NoCheckpoint};
+pub use crate::shard::consumers::{
+    LOCKS_MAX, LockId, LockLost, LockRefused, LockedCheckpoint, LogFreed, MIRRORS_MAX, MirrorId,
+    MirrorRefused,
+};
 pub use crate::shard::loading::FinishedLoad;
 pub use crate::shard::log_reads::{PLogRead, ReadFailed, ReadId};
 
 mod abstaining;
 mod checkpointing;
 mod cleaning;
+mod consumers;
 mod entity_table;
 mod generations;
 mod loading;
 mod log_reads;
+mod memory;
 mod rejoining;
 mod relays;
 mod serving;
@@ -96,10 +107,10 @@ pub enum LogSpace {
     Available,
     /// The disk is full: writes are refused, reads go on.
     Full,
+    /// The same, and what was set aside for that day has been given back: freed segments are
+    /// deleted and not kept as spares, so that it can be set aside again.
+    FullReserveGivenBack,
 }
-
-/// Entities looked at for eviction per new one.
-const EVICTION_STEPS: usize = 8;
 
 /// See the module page.
 #[derive(Debug)]
@@ -107,6 +118,7 @@ pub struct Shard<M: StateMachine> {
     context: Context,
     entities: EntityTable<M>,
     log_config: LogConfig,
+    log_space: LogSpace,
     /// Filled while the log is scanned at start.
     recovering: Option<Index>,
     loading: BTreeMap<EntityId, Loading>,
@@ -116,6 +128,7 @@ pub struct Shard<M: StateMachine> {
     sweeps: Sweeps,
     checkpointing: Checkpointing,
     cleaning: Cleaning,
+    consumers: Consumers,
     abstaining: Abstaining,
     rejoining: Option<Rejoining>,
     /// A later generation of this replica is about.
@@ -123,6 +136,12 @@ pub struct Shard<M: StateMachine> {
     relays: Relays,
     /// Messages and requests parked for entities being loaded.
     parked: usize,
+    /// Bytes of their values and arguments.
+    parked_bytes: usize,
+    /// Bytes of the records that loads are reading.
+    loading_bytes: usize,
+    /// See [`Shard::set_memory_limit`].
+    memory_limit: usize,
     finished_load: Option<FinishedLoad>,
     keys: u64,
 }
@@ -134,25 +153,28 @@ impl<M: StateMachine> Shard<M> {
     #[must_use]
     pub fn new(config: ShardConfig, log_config: LogConfig) -> Self {
         let log = Log::new(log_config, None);
-        // Half as many again below the image, for replicas that are a little behind.
-        let held_entries = usize::try_from(config.image_every_entries / 2).unwrap_or(usize::MAX);
         Self {
             context: Context::new(config, log),
-            entities: EntityTable::new(),
+            entities: EntityTable::new(config.values_on_disk_above),
             log_config,
-            recovering: Some(Index::new(held_entries)),
+            log_space: LogSpace::Available,
+            recovering: Some(Index::new(config.hold_entries)),
             loading: BTreeMap::new(),
             log_reads: LogReads::default(),
             catch_up_jobs: BTreeMap::new(),
             next_job: 0,
             sweeps: Sweeps::default(),
             checkpointing: Checkpointing::default(),
-            cleaning: Cleaning::default(),
+            cleaning: Cleaning::new(&log_config),
+            consumers: Consumers::default(),
             abstaining: Abstaining::default(),
             rejoining: None,
             is_superseded: false,
             relays: Relays::default(),
             parked: 0,
+            parked_bytes: 0,
+            loading_bytes: 0,
+            memory_limit: config.memory_bytes_max,
             finished_load: None,
             keys: 0,
         }
@@ -160,7 +182,9 @@ impl<M: StateMachine> Shard<M> {
 
     // Recovery.
 
-    /// The next entity of the checkpoint that counts. Call for all, before the log's records.
+    /// The next entity of the checkpoint that counts. Call for all, before the log's records: this
+    /// is *loading* a checkpoint ("`LoadCheckpointState`"), without parsing a value. An image is
+    /// read when its entity is touched.
     pub fn recover_checkpointed(&mut self, row: &Row) {
         let index = self.recovering.as_mut().expect("rows are recovered before anything else");
         if row.image.is_none() {
@@ -179,8 +203,9 @@ impl<M: StateMachine> Shard<M> {
         if self.abstaining.covers(id) {
             return;
         }
-        let is_new = index.get(id).is_none();
+        let known = index.len();
         index.note(&RecordSummary::of(record), location);
+        let is_new = index.len() > known;
         if is_new {
             self.entities.insert(Entity::new(id));
         }
@@ -189,26 +214,11 @@ impl<M: StateMachine> Shard<M> {
             let before = u64::from(entity.key_count());
             let is_complete = entity.recover_record(&mut self.context, record);
             self.keys = self.keys - before + u64::from(entity.key_count());
+            self.entities.recount(id);
             if !is_complete {
                 self.drop_from_memory(id);
             }
-        }
-        if is_new {
-            self.evict_while_recovering();
-        }
-    }
-
-    fn evict_while_recovering(&mut self) {
-        for _ in 0..EVICTION_STEPS {
-            if !self.is_over_memory() {
-                return;
-            }
-            let Some(id) = self.entities.advance_hand() else { return };
-            let entity = self.entities.get_mut(id).expect("the hand points at an entity");
-            if std::mem::take(&mut entity.referenced) || entity.has_diverged() {
-                continue;
-            }
-            self.drop_from_memory(id);
+            self.evict_while_recovering(is_new);
         }
     }
 
@@ -238,11 +248,16 @@ impl<M: StateMachine> Shard<M> {
             return;
         }
         self.request(origin, entity, request);
+        self.settle_memory();
     }
 
     fn request(&mut self, origin: Origin, entity: EntityId, request: EntityRequest) {
         if self.is_rejoining(entity) {
             self.request_abstaining(origin, entity, request);
+            return;
+        }
+        if self.entities.get(entity).is_none() && self.is_far_over_memory() {
+            self.turn_away_for_memory(origin);
             return;
         }
         match self.reach(entity) {
@@ -251,14 +266,17 @@ impl<M: StateMachine> Shard<M> {
                 match self.make_room() {
                     Room::Made => {}
                     // A look at what is not there makes no entity that lasts.
-                    Room::NotOnDisk if !is_write::<M>(&request) => {}
+                    Room::NotOnDisk | Room::NotInIndex if !is_write::<M>(&request) => {}
                     Room::NotOnDisk => {
                         self.context.turn_away(origin, errors::too_many_entities());
                         return;
                     }
+                    Room::NotInIndex => {
+                        self.context.turn_away(origin, errors::index_full());
+                        return;
+                    }
                     Room::NotInMemory => {
-                        self.context.counters.busy += 1;
-                        self.context.turn_away(origin, errors::busy());
+                        self.turn_away_for_memory(origin);
                         return;
                     }
                 }
@@ -307,6 +325,7 @@ impl<M: StateMachine> Shard<M> {
             return;
         }
         self.message(from, message);
+        self.settle_memory();
     }
 
     fn message(&mut self, from: PeerCore, message: PeerMessage) {
@@ -369,6 +388,10 @@ impl<M: StateMachine> Shard<M> {
 
     fn message_for_entity(&mut self, from: PeerCore, message: PeerMessage) {
         let id = message.entity().expect("these are about an entity");
+        if self.entities.get(id).is_none() && self.is_far_over_memory() {
+            self.context.counters.messages_refused += 1;
+            return;
+        }
         match self.reach(id) {
             Reach::Ready => {}
             Reach::Absent => {
@@ -429,6 +452,7 @@ impl<M: StateMachine> Shard<M> {
     pub fn handle_written(&mut self, now: Time, buffer: AlignedBuffer) {
         self.context.now = now;
         let durable = self.context.log.handle_written(buffer);
+        self.judge_room();
         while let Some(item) = self.context.gate.release(durable) {
             match item {
                 Gated::Message(outgoing) => self.context.messages.push_back(outgoing),
@@ -442,16 +466,19 @@ impl<M: StateMachine> Shard<M> {
             }
         }
         self.continue_rejoining();
+        self.settle_memory();
     }
 
     /// A pre-written spare segment is ready.
     pub fn handle_spare(&mut self, spare: SpareId) {
         self.context.log.handle_spare(spare);
+        self.judge_room();
     }
 
     /// The disk has room for segments, or none.
     pub fn set_log_space(&mut self, space: LogSpace) {
-        self.context.log_full = space == LogSpace::Full;
+        self.log_space = space;
+        self.judge_room();
     }
 
     /// An inbound link from a peer's core is up: what it sends arrives from now on.
@@ -498,8 +525,10 @@ impl<M: StateMachine> Shard<M> {
             self.context.log.flush();
         }
         self.relays.handle_tick(&mut self.context);
+        self.expire_locks();
         self.continue_sweeps();
         self.continue_rejoining();
+        self.settle_memory();
     }
 
     /// Makes everything pending go out with the next write, as before a stop.
@@ -559,6 +588,8 @@ impl<M: StateMachine> Shard<M> {
             self.relays.next_due(),
             self.next_rejoin_due(),
             self.checkpointing.next_due(self.context.now),
+            self.cleaning.next_due(self.context.now),
+            self.consumers.next_due(),
         ];
         timers.into_iter().flatten().min()
     }
@@ -615,6 +646,10 @@ impl<M: StateMachine> Shard<M> {
             keys: self.keys,
             state_bytes: as_u64(self.context.state_bytes),
             index_bytes: as_u64(log.index().memory_bytes()),
+            accounted_bytes: as_u64(self.accounted_bytes()),
+            memory_limit: as_u64(self.memory_limit),
+            large_entities: as_u64(self.entities.large_len()),
+            large_bytes: as_u64(self.entities.large_bytes()),
             commands_held: as_u64(self.context.commands_held),
             gated: as_u64(self.context.gate.len()),
             loading: as_u64(self.loading.len()),
@@ -626,9 +661,17 @@ impl<M: StateMachine> Shard<M> {
             rejoining_cores: u64::from(self.rejoining.is_some()),
             rejoin_left: self.rejoin_left(),
             segments: as_u64(log.segments_held()),
+            segments_freeable: self.freeable_segments(),
             log_since_checkpoint: self.log_since_checkpoint(),
+            segments_max: as_u64(log.config().segments_max),
+            cleaner_paused: u64::from(self.cleaning.is_paused()),
+            log_near_limit: u64::from(self.is_log_near_its_limit()),
+            log_full: u64::from(self.context.log_full.is_some()),
+            checkpoint: self.checkpointing.number(),
             checkpoint_size: self.checkpointing.size(),
             checkpointing: u64::from(self.checkpointing.is_running()),
+            checkpoints_locked: as_u64(self.consumers.locks()),
+            mirrors: as_u64(self.consumers.mirrors()),
             lsn_appended: log.appended().0,
             lsn_durable: log.durable().0,
         }
@@ -638,6 +681,12 @@ impl<M: StateMachine> Shard<M> {
     #[must_use]
     pub fn applied(&self, id: EntityId) -> Option<(Entry, u32)> {
         self.entities.get(id).map(|entity| (entity.applied(), entity.chain()))
+    }
+
+    /// An entity in memory as [`crate::entity_state`] encodes it: for checkers.
+    #[must_use]
+    pub fn encoded(&self, id: EntityId) -> Option<Rc<[u8]>> {
+        self.entities.get(id).map(Entity::encode_image)
     }
 
     /// Every entity in memory with its applied entry and chain, in a stable order: for checkers.
@@ -652,6 +701,7 @@ impl<M: StateMachine> Shard<M> {
             Reach::Abstaining
         } else if let Some(entity) = self.entities.get_mut(id) {
             entity.referenced = true;
+            self.context.counters.large_hits += u64::from(entity.place.is_large());
             Reach::Ready
         } else if self.loading.contains_key(&id) {
             Reach::Loading
@@ -675,6 +725,7 @@ impl<M: StateMachine> Shard<M> {
         self.keys = self.keys - before + u64::from(entity.key_count());
         let applied = entity.applied();
         let is_behind = entity.is_behind() && !entity.has_diverged();
+        self.entities.recount(id);
         let has_reached_floor = !self.context.floors.is_empty() && self.reach_floor(id, applied);
         let is_below_floor = self.context.floors.contains_key(&id);
         if !is_behind && !is_below_floor && self.sweeps.caught_up(id) {
@@ -684,75 +735,6 @@ impl<M: StateMachine> Shard<M> {
             self.continue_rejoining();
         }
     }
-
-    fn is_over_memory(&self) -> bool {
-        self.entities.len() >= self.context.config.entities_in_memory_max
-            || self.context.state_bytes >= self.context.config.state_bytes_max
-    }
-
-    /// Evicts cold entities if memory says so, and tells whether a new one may come.
-    fn make_room(&mut self) -> Room {
-        self.evict();
-        // Entities in use cannot be evicted; they are as many as there are commands and messages
-        // in flight, which have limits of their own. Twice the limit is out of their reach, unless
-        // it is set very low.
-        if self.entities.len() >= 2 * self.context.config.entities_in_memory_max {
-            Room::NotInMemory
-        } else if self.context.log.index().len() >= self.context.config.entities_max {
-            Room::NotOnDisk
-        } else {
-            Room::Made
-        }
-    }
-
-    fn evict(&mut self) {
-        for _ in 0..EVICTION_STEPS {
-            if !self.is_over_memory() {
-                return;
-            }
-            let Some(id) = self.entities.advance_hand() else { return };
-            let mut durable = self.context.log.durable();
-            if planted!("evicted-before-durable") {
-                durable = self.context.log.appended();
-            }
-            let entity = self.entities.get_mut(id).expect("the hand points at an entity");
-            let used = std::mem::take(&mut entity.referenced);
-            if !used && entity.is_evictable(durable) {
-                self.drop_from_memory(id);
-            }
-        }
-    }
-
-    fn drop_from_memory(&mut self, id: EntityId) {
-        let mut entity = self.entities.remove(id).expect("called for an entity in memory");
-        entity.release_accounts(&mut self.context);
-        self.context.counters.evictions += 1;
-        self.context.counters.open_evictions += u64::from(entity.has_open_entries());
-        let keys = entity.key_count();
-        match &mut self.recovering {
-            Some(index) => index.set_keys(id, keys),
-            None => self.context.log.index_mut().set_keys(id, keys),
-        }
-    }
-}
-
-/// Whether a request may change an entity.
-fn is_write<M: StateMachine>(request: &EntityRequest) -> bool {
-    match request {
-        EntityRequest::Command(command) => M::is_write(&command.arguments),
-        EntityRequest::Inspect => false,
-    }
-}
-
-/// Whether the shard can take a further entity.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Room {
-    /// Yes.
-    Made,
-    /// Too many entities in memory are in use at this moment.
-    NotInMemory,
-    /// The log holds as many entities as it may.
-    NotOnDisk,
 }
 
 /// Where an entity is.

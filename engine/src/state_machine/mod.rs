@@ -10,6 +10,7 @@ use net::resp::arguments::Arguments;
 use net::resp::value::Value;
 use plog::vocabulary::Entry;
 
+pub mod mirror;
 pub mod strings;
 
 /// One entity's state, and the commands on it.
@@ -57,8 +58,11 @@ pub trait StateMachine: Default + Debug {
     /// When the bytes are not an encoding of a state.
     fn decode(bytes: &[u8]) -> Result<Self, InvalidState>;
 
-    /// Approximate memory used, in bytes.
+    /// Approximate memory used, in bytes. Replicas decide by it, so it never changes for a state.
     fn memory_bytes(&self) -> usize;
+
+    /// Memory of the blocks that the state holds beside itself, in bytes; see [`plog::memory`].
+    fn block_bytes(&self) -> usize;
 
     /// Number of keys held.
     fn key_count(&self) -> u32;

@@ -316,4 +316,29 @@ impl PeerMessage {
             | Self::Generations(_) => None,
         }
     }
+
+    /// Bytes of the values and arguments in the message: what it takes of memory beyond a little.
+    #[must_use]
+    pub fn value_bytes(&self) -> usize {
+        match self {
+            Self::Entry(message) => message.values.iter().map(|value| value.bytes.len()).sum(),
+            Self::Chosen(message) => message.value.as_ref().map_or(0, |value| value.len()),
+            Self::CatchUpAnswer(answer) => {
+                answer.entries.iter().map(|entry| entry.value.bytes.len()).sum()
+            }
+            Self::Image(image) => image.state.len(),
+            Self::Forward(command) => command.arguments.iter().map(Vec::len).sum(),
+            Self::ForwardAnswer(answer) => answer.reply.as_ref().map_or(0, Vec::len),
+            Self::Newer(_)
+            | Self::ReadCheck(_)
+            | Self::ReadAnswer(_)
+            | Self::CatchUp(_)
+            | Self::Sweep(_)
+            | Self::SweepAnswer(_)
+            | Self::Generations(_)
+            | Self::Finish(_)
+            | Self::SweepHint
+            | Self::Heartbeat => 0,
+        }
+    }
 }

@@ -269,18 +269,20 @@ fn the_oldest_segment_an_entity_needs_moves_with_its_image() {
 #[test]
 fn the_memory_of_the_index_is_stated() {
     assert_eq!(size_of::<IndexedEntry>(), 96);
-    assert_eq!(size_of::<EntityIndex>(), 104);
+    assert_eq!(size_of::<EntityIndex>(), 64);
     let mut index = Index::new(HELD);
     let empty = index.memory_bytes();
     let location = plog::location::Location::new(SegmentId(1), 4160, 64, 0);
-    for entity in 0..1000 {
+    for entity in 0..100_000 {
         let summary = plog::summary::RecordSummary::of(&image(entity, 5, 10));
         index.note(&summary, location);
     }
-    assert_eq!(index.memory_bytes() - empty, 1000 * (104 + 16) * 3 / 2, "idle entities");
+    let idle = index.memory_bytes() - empty;
+    // A place takes 73 bytes, and the tables are between 7/16 and 7/8 full.
+    assert!((100..=183).contains(&(idle / 100_000)), "{idle} bytes for idle entities");
     let summary = plog::summary::RecordSummary::of(&inline(3, 6, 10));
     index.note(&summary, location);
-    assert_eq!(index.memory_bytes() - empty, 1000 * (104 + 16) * 3 / 2 + 96);
+    assert_eq!(index.memory_bytes() - empty, idle + 96);
     assert!(index.get(EntityId(3)).is_some_and(|known| known.entries().len() == 1));
     assert_eq!(index.get(EntityId(3)).map(|known| known.applied()), Some(Entry(5)));
 }

@@ -1,6 +1,7 @@
 //! What crosses from core to core.
 
 use engine::request::{EntityRequest, Ticket};
+use engine::session::Order;
 use plog::vocabulary::EntityId;
 
 /// A request, or the answer to one. Holds nothing that belongs to one thread: a reply crosses as
@@ -30,11 +31,18 @@ pub enum MeshMessage {
         /// Names the question.
         gather: u64,
     },
-    /// Answers a `StatusWanted`.
+    /// What an operator wants of the receiver; answered by a `Status`.
+    Order {
+        /// Names the question.
+        gather: u64,
+        /// What is wanted.
+        order: Order,
+    },
+    /// Answers a `StatusWanted` or an `Order`.
     Status {
         /// The question's name.
         gather: u64,
-        /// The status, as JSON.
+        /// What the core says, as JSON.
         json: String,
     },
 }
@@ -45,7 +53,7 @@ impl MeshMessage {
     pub fn is_answer(&self) -> bool {
         match self {
             Self::Reply { .. } | Self::Status { .. } => true,
-            Self::Request { .. } | Self::StatusWanted { .. } => false,
+            Self::Request { .. } | Self::StatusWanted { .. } | Self::Order { .. } => false,
         }
     }
 }

@@ -72,8 +72,20 @@ const COUNTERS: &[Counter] = &[
     ("certus_keys", "gauge", "Keys held.", |core| &core.keys),
     ("certus_entities", "gauge", "Entities in the log.", |core| &core.entities),
     ("certus_state_bytes", "gauge", "Bytes of entity state in memory.", |core| &core.state_bytes),
+    ("certus_index_bytes", "gauge", "Bytes of the places of all entities.", |core| {
+        &core.index_bytes
+    }),
+    ("certus_accounted_bytes", "gauge", "Bytes of all that grows with data.", |core| {
+        &core.accounted_bytes
+    }),
     ("certus_log_bytes", "gauge", "Size of the log's segment files in bytes.", |core| {
         &core.log_bytes
+    }),
+    ("certus_cleaner_paused", "gauge", "1 when an operator paused the cleaner.", |core| {
+        &core.cleaner_paused
+    }),
+    ("certus_log_full", "gauge", "1 when writes are refused for want of room.", |core| {
+        &core.log_full
     }),
     ("certus_connections", "gauge", "Client connections open.", |core| &core.connections),
     ("certus_connections_accepted_total", "counter", "Client connections accepted.", |core| {
@@ -188,6 +200,17 @@ impl Admin {
         for node in (0..self.identity.replicas).filter(|node| *node != self.identity.node_id) {
             let live = u8::from(self.shared.is_live(node));
             push_line(&mut text, &format!("certus_peer_live{{node=\"{node}\"}} {live}"));
+        }
+        for (name, help, bytes) in [
+            ("certus_resident_bytes", "Memory of the process.", &self.shared.resident_bytes),
+            (
+                "certus_memory_budget_bytes",
+                "What certus_accounted_bytes may come to.",
+                &self.shared.memory_budget,
+            ),
+        ] {
+            push_head(&mut text, name, "gauge", help);
+            push_line(&mut text, &format!("{name} {}", bytes.load(Ordering::Relaxed)));
         }
         push_head(&mut text, "certus_ready", "gauge", "1 when all cores listen.");
         push_line(&mut text, &format!("certus_ready {}", u8::from(self.readiness.is_ready())));

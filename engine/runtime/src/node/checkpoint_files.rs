@@ -188,11 +188,17 @@ pub fn adopt(directory: &Path, pointer: Pointer) -> io::Result<()> {
             Err(error) if error.kind() == io::ErrorKind::NotFound && to.exists() => continue,
             file => file.map_err(|error| named(&from, error))?,
         };
-        file.sync_all().map_err(|error| named(&from, error))?;
+        file.sync_all().map_err(|error| unsynced(&from, &error))?;
         std::fs::rename(&from, &to).map_err(|error| named(&to, error))?;
     }
-    sync_directory(directory).map_err(|error| named(directory, error))?;
+    sync_directory(directory).map_err(|error| unsynced(directory, &error))?;
     write_pointer(directory, pointer)
+}
+
+/// A sync failed, whatever for: what was to be synced may be lost, and a second sync would not say
+/// so. Of no kind that is tried again.
+fn unsynced(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::other(format!("{}: syncing it failed: {error}", path.display()))
 }
 
 /// Deletes the parts of a checkpoint that no longer counts. Those that are gone already are fine.
@@ -314,6 +320,24 @@ mod tests {
         remove(path, (0..first.parts).map(|number| first.checkpoint.part(number))).unwrap();
         assert!(rows(path, first).is_err());
         assert_eq!(rows(path, second).unwrap().len(), 700);
+    }
+
+    #[test]
+    fn a_part_whose_sync_fails_is_not_adopted_and_not_tried_again_for_want_of_room() {
+        let directory = TestDirectory::new();
+        let path = directory.path();
+        let first = write(path, CheckpointId(1), 3);
+        adopt(path, first).unwrap();
+        let second = write(path, CheckpointId(2), 3);
+        // What stands there opens like a file, and cannot be synced.
+        let part = temporary(path, second.checkpoint.part(0));
+        std::fs::remove_file(&part).unwrap();
+        std::os::unix::fs::symlink("/dev/null", &part).unwrap();
+        let error = adopt(path, second).unwrap_err();
+        assert!(error.to_string().contains("syncing it failed"), "{error}");
+        assert_eq!(error.kind(), std::io::ErrorKind::Other);
+        assert_eq!(read_pointer(path, true).unwrap(), Some(first), "the one before counts");
+        assert!(!path.join(second.checkpoint.part(0).to_string()).exists());
     }
 
     #[test]

@@ -7,18 +7,33 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use engine::shard::FileJob;
+use engine::shard::{FileJob, LOCKS_MAX};
+use plog::segment::SegmentId;
 
 use crate::node::checkpoint_files;
+use crate::node::data_directory::write_reached;
+use crate::node::reserve_file::{self, ReserveJob};
 
-/// Jobs and answers that may wait, per core: a core has two under way at most.
-const QUEUE_PER_CORE: usize = 4;
+/// Jobs and answers that may wait, per core: a core has four under way at most, and removes a
+/// checkpoint for each lock that ends.
+const QUEUE_PER_CORE: usize = 5 + LOCKS_MAX;
+
+/// What the thread is given to do.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum BlockingJob {
+    /// What the shard wants.
+    File(FileJob),
+    /// What a full disk makes necessary.
+    Reserve(ReserveJob),
+    /// Note that the log has reached this segment.
+    Reached(SegmentId),
+}
 
 /// A job that is done.
 #[derive(Debug)]
 pub struct FileDone {
     /// Which.
-    pub job: FileJob,
+    pub job: BlockingJob,
     /// How long it took.
     pub took: Duration,
     /// How it went.
@@ -29,14 +44,14 @@ pub struct FileDone {
 #[derive(Debug)]
 pub struct FileWorkerChannel {
     core: u16,
-    jobs: SyncSender<(u16, FileJob)>,
+    jobs: SyncSender<(u16, BlockingJob)>,
     done: Receiver<FileDone>,
 }
 
 impl FileWorkerChannel {
     /// Gives the thread a job; false when too many wait, or the thread has ended.
     #[must_use]
-    pub fn start(&self, job: FileJob) -> bool {
+    pub fn start(&self, job: BlockingJob) -> bool {
         match self.jobs.try_send((self.core, job)) {
             Ok(()) => true,
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => false,
@@ -84,17 +99,25 @@ impl FileWorker {
     }
 }
 
-fn serve(jobs: &Receiver<(u16, FileJob)>, cores: &[(PathBuf, SyncSender<FileDone>)]) {
+fn serve(jobs: &Receiver<(u16, BlockingJob)>, cores: &[(PathBuf, SyncSender<FileDone>)]) {
     while let Ok((core, job)) = jobs.recv() {
         let (directory, done) = &cores[usize::from(core)];
         let begun = Instant::now();
-        let result = perform(directory, job);
+        let result = perform(directory, core, job);
         // A core that ended wants no answer; the others may still.
         done.send(FileDone { job, took: begun.elapsed(), result }).ok();
     }
 }
 
-fn perform(directory: &Path, job: FileJob) -> io::Result<()> {
+fn perform(directory: &Path, core: u16, job: BlockingJob) -> io::Result<()> {
+    let job = match job {
+        BlockingJob::File(job) => job,
+        BlockingJob::Reserve(job) => return reserve_file::perform(directory, job),
+        BlockingJob::Reached(segment) => {
+            let root = directory.parent().expect("a core's directory stands in the node's");
+            return write_reached(root, core, segment);
+        }
+    };
     match job {
         FileJob::Adopt(pointer) => checkpoint_files::adopt(directory, pointer),
         FileJob::Remove { checkpoint, parts } => {
@@ -108,7 +131,7 @@ fn perform(directory: &Path, job: FileJob) -> io::Result<()> {
 mod tests {
     use plog::segment::{SegmentId, SpareId};
 
-    use super::{FileJob, FileWorker};
+    use super::{BlockingJob, FileJob, FileWorker};
     use crate::node::test_directory::TestDirectory;
 
     #[test]
@@ -120,6 +143,7 @@ mod tests {
         let paths = directories.iter().map(|directory| directory.path().to_owned()).collect();
         let (worker, channels) = FileWorker::start(paths).unwrap();
         let job = FileJob::Free { segment: SegmentId(1), becomes: Some(SpareId(3)) };
+        let job = BlockingJob::File(job);
         assert!(channels[1].start(job));
         let done = channels[1].done.recv().unwrap();
         assert_eq!(done.job, job);

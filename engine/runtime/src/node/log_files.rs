@@ -16,6 +16,7 @@ use plog::checkpoint::pointer::Pointer;
 use plog::segment::{SegmentFileName, SegmentId, SpareId};
 
 use crate::node::log_line;
+use crate::node::reserve_file;
 use crate::node::segment_preparer::{SpareChannel, SpareReady};
 use crate::node::two_copies::{TEMPORARY_SUFFIX, sync_directory};
 
@@ -136,6 +137,8 @@ pub struct FoundFiles {
     pub spares: Vec<SpareId>,
     /// Above the number of every spare that was there, whole or not.
     pub next_spare: SpareId,
+    /// Bytes set aside for a full disk, if the file is there.
+    pub reserve: Option<u64>,
     /// Files left half-made by a crash or of a wrong size: of no use.
     pub leftovers: Vec<PathBuf>,
 }
@@ -152,6 +155,7 @@ impl FoundFiles {
             parts: BTreeMap::new(),
             spares: Vec::new(),
             next_spare: SpareId(1),
+            reserve: None,
             leftovers: Vec::new(),
         };
         for entry in std::fs::read_dir(directory)? {
@@ -159,9 +163,16 @@ impl FoundFiles {
             let path = entry.path();
             let name = entry.file_name().to_string_lossy().into_owned();
             if let Some(stem) = name.strip_suffix(TEMPORARY_SUFFIX) {
-                if SegmentFileName::parse(stem).is_some() || PartId::parse(stem).is_some() {
+                let is_made_here = SegmentFileName::parse(stem).is_some()
+                    || PartId::parse(stem).is_some()
+                    || stem == reserve_file::NAME;
+                if is_made_here {
                     found.leftovers.push(path);
                 }
+                continue;
+            }
+            if name == reserve_file::NAME {
+                found.reserve = Some(entry.metadata()?.len());
                 continue;
             }
             if let Some(part) = PartId::parse(&name) {
@@ -251,17 +262,27 @@ mod tests {
         for spare in [2, 11] {
             make_spare(directory.path(), SpareId(spare), SIZE, None).unwrap();
         }
-        for name in ["spare-12.plog", "spare-13.plog.new", "letters.txt", "0000000000000003.plog"] {
+        for name in [
+            "spare-12.plog",
+            "spare-13.plog.new",
+            "reserve.new",
+            "letters.txt",
+            "0000000000000003.plog",
+            "reserve",
+        ] {
             std::fs::write(directory.path().join(name), b"short").unwrap();
         }
         let mut found = FoundFiles::look(directory.path(), SIZE).unwrap();
         assert_eq!(found.spares, [SpareId(2), SpareId(11)]);
+        assert_eq!(found.reserve, Some(5));
         assert_eq!(found.next_spare, SpareId(13), "a number in use is not given out");
         assert_eq!(found.segments.keys().collect::<Vec<_>>(), [&SegmentId(3)]);
         found.remove_leftovers().unwrap();
         for (name, is_left) in [
             ("spare-12.plog", false),
             ("spare-13.plog.new", false),
+            ("reserve.new", false),
+            ("reserve", true),
             ("letters.txt", true),
             ("0000000000000003.plog", true),
         ] {

@@ -17,6 +17,7 @@ pub mod checkpoint_files;
 pub mod checkpoint_recovery;
 pub mod config;
 pub mod config_error;
+mod core_start;
 pub mod data_directory;
 pub mod fatal;
 pub mod file_worker;
@@ -25,6 +26,7 @@ pub mod log_files;
 pub mod log_line;
 pub mod preflight;
 pub mod recovery;
+pub mod reserve_file;
 pub mod segment_preparer;
 pub mod start;
 #[cfg(test)]

@@ -128,13 +128,7 @@ pub fn check_machine(cores: u16, cpus: &[usize], connections_max: u32) -> Vec<Ch
 /// segment files of `segment_size` bytes are still to be made; `is_new` says that the node has
 /// none yet.
 #[must_use]
-pub fn check_disk(
-    directory: &Path,
-    segment_size: u32,
-    missing_files: u64,
-    is_new: bool,
-) -> Vec<Check> {
-    let needed = missing_files.saturating_mul(u64::from(segment_size));
+pub fn check_disk(directory: &Path, needed: u64, is_new: bool) -> Vec<Check> {
     vec![
         check_free_space(directory, free_space(directory), needed, is_new),
         check_direct_io(directory, try_direct_io(directory)),

@@ -189,7 +189,7 @@ fn fill(path: &Path, segment_size: u32, rate_bytes_per_s: Option<u64>) -> io::Re
         .custom_flags(libc::O_DIRECT)
         .open(path)?;
     let size = u64::from(segment_size);
-    reserve(&file, size)?;
+    reserve_blocks(&file, size)?;
     let zeros = AlignedBuffer::zeroed(CHUNK_SIZE);
     let chunk = u64::try_from(CHUNK_SIZE).expect("a chunk is small");
     let start = Instant::now();
@@ -214,7 +214,11 @@ fn fill(path: &Path, segment_size: u32, rate_bytes_per_s: Option<u64>) -> io::Re
 
 /// Reserves the whole file at once: it then lies together on the disk, and a full disk is noticed
 /// before anything is written.
-fn reserve(file: &File, size: u64) -> io::Result<()> {
+///
+/// # Errors
+///
+/// The operating system's, above all that there is no room.
+pub fn reserve_blocks(file: &File, size: u64) -> io::Result<()> {
     use std::os::fd::AsRawFd as _;
     let length = libc::off_t::try_from(size)
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "segment size out of range"))?;

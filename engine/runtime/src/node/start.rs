@@ -15,57 +15,38 @@ use std::net::SocketAddr;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::time::{Duration, Instant};
 
-use engine::abstention::Abstention;
 use engine::session::{NodeAddress, NodeInfo};
-use engine::shard::StringShard;
-use plog::identity::LogIdentity;
-use plog::log_config::LogConfig;
-use plog::vocabulary::BootEpoch;
 use signal_hook::consts::signal::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
-use crate::core_setup::{CoreSetup, NodeIdentity, PeerAddress};
-use crate::executor::{self, CoreThread, GiveWay};
-use crate::mesh::{MeshEnd, mesh};
-use crate::node::admin::{self, Admin, CoreStatus, Readiness};
-use crate::node::checkpoint_recovery::RecoveredCheckpoint;
+use crate::core_setup::PeerAddress;
+use crate::executor::{self, CoreThread};
+use crate::mesh::mesh;
+use crate::node::admin::Readiness;
 use crate::node::config::{CORES_MAX, Config, host_and_port};
+use crate::node::core_start::{AdminParts, CoreParts, Report, Reporter, run_core};
 use crate::node::data_directory::{
     DataDirectory, DataDirectoryError, DirectoryIdentity, ExpectedIdentity, LockedDirectory,
-    load_abstention, random_incarnation, write_abstention,
+    random_incarnation,
 };
 use crate::node::fatal::{ExitStatus, Fatal, exit_on_panic};
-use crate::node::file_worker::{FileWorker, FileWorkerChannel};
+use crate::node::file_worker::FileWorker;
 use crate::node::known_incarnations::{IncarnationError, KnownIncarnations};
-use crate::node::log_files::{FoundFiles, LogFiles};
+use crate::node::log_files::FoundFiles;
 use crate::node::log_line;
-use crate::node::preflight::{self, Check, CorePorts, PortPlan, Ports};
-use crate::node::recovery::{RecoveryError, read_log};
-use crate::node::segment_preparer::{SegmentPreparer, SpareChannel, SpareError, make_spare};
+use crate::node::preflight::{self, Check, PortPlan, Ports};
+use crate::node::recovery::RecoveryError;
+use crate::node::segment_preparer::SegmentPreparer;
 use crate::node::two_copies::replace_file;
-use crate::reactor::core::{Core, Turn};
 use crate::reactor::fatal_reason::FatalReason;
 use crate::reactor::node_shared::NodeShared;
 
-/// Longest sleep of a core without anything to do.
-const IDLE_WAIT: Duration = Duration::from_millis(100);
-
 /// How long ports in use are waited for at start.
 const PORT_PATIENCE: Duration = Duration::from_secs(3);
-
-/// A busy core gives way to its background tasks this often.
-const GIVE_WAY_EVERY: Duration = Duration::from_millis(20);
-
-/// Longest sleep while somebody is connected to the admin endpoint.
-const ADMIN_WAIT: Duration = Duration::from_millis(2);
-
-/// How often a core sends its status to the admin endpoint.
-const STATUS_EVERY: Duration = Duration::from_secs(1);
 
 /// What the command line adds to the configuration.
 #[derive(Clone, Debug, Default)]
@@ -97,42 +78,6 @@ impl From<FatalReason> for Fatal {
             FatalReason::MissingSegment { .. } => ExitStatus::Bug,
         };
         Self::new(status, reason)
-    }
-}
-
-/// What a core tells the main thread.
-#[derive(Debug)]
-enum Report {
-    /// Its log is read.
-    Recovered,
-    /// It listens.
-    Ready,
-    /// It has ended.
-    Ended(Result<(), Fatal>),
-    /// Its thread is gone without having said why.
-    Lost,
-}
-
-/// Sends a core's reports, and [`Report::Lost`] when dropped before the end was reported.
-struct Reporter {
-    core: u16,
-    sender: Sender<(u16, Report)>,
-    has_ended: bool,
-}
-
-impl Reporter {
-    fn send(&mut self, report: Report) {
-        self.has_ended |= matches!(report, Report::Ended(_));
-        // Without a main thread the process is ending anyway.
-        self.sender.send((self.core, report)).ok();
-    }
-}
-
-impl Drop for Reporter {
-    fn drop(&mut self) {
-        if !self.has_ended {
-            self.send(Report::Lost);
-        }
     }
 }
 
@@ -202,13 +147,8 @@ impl Prepared {
             .or(expected.core_count)
             .unwrap_or(default_core_count);
         look_at(&preflight::check_machine(core_count, &cpus, config.limits.connections_max))?;
-        let missing = missing_files(directory.path(), existing.is_some(), core_count, config)?;
-        let checks = preflight::check_disk(
-            directory.path(),
-            config.log.segment_size_bytes,
-            missing,
-            existing.is_none(),
-        );
+        let missing = missing_bytes(directory.path(), existing.is_some(), core_count, config)?;
+        let checks = preflight::check_disk(directory.path(), missing, existing.is_none());
         look_at(&checks)?;
         let ports =
             Ports::bind(&port_plan(config, core_count)).map_err(|check| Fatal::from(&check))?;
@@ -244,27 +184,33 @@ fn look_for_files(directory: &Path, segment_size: u32) -> Result<FoundFiles, Fat
         .map_err(|error| Fatal::from(RecoveryError::Io { file: directory.to_owned(), error }))
 }
 
-/// Segment files that will have to be made soon after the start.
-fn missing_files(
+/// Bytes of the segment files that will have to be made soon after the start, and of what is still
+/// to be set aside for a full disk.
+fn missing_bytes(
     directory: &Path,
     exists: bool,
     core_count: u16,
     config: &Config,
 ) -> Result<u64, Fatal> {
     let spares = u64::from(config.log.spare_segments);
+    let (segment_size, reserve) = (config.log.segment_size_bytes, config.log.disk_reserve_bytes);
     if !exists {
-        return Ok(u64::from(core_count) * (spares + 2));
+        let of_core = (spares + 2).saturating_mul(segment_size.into()).saturating_add(reserve);
+        return Ok(of_core.saturating_mul(core_count.into()));
     }
-    let mut missing = 0;
+    let mut missing: u64 = 0;
     for core in 0..core_count {
         let path = directory.join(format!("core-{core}"));
-        let present = if path.is_dir() {
-            look_for_files(&path, config.log.segment_size_bytes)?.spares.len()
-        } else {
-            0
-        };
-        let present = u64::try_from(present).unwrap_or(u64::MAX);
-        missing += (spares + 1).saturating_sub(present);
+        let (mut present, mut set_aside) = (0, 0);
+        if path.is_dir() {
+            let found = look_for_files(&path, segment_size)?;
+            present = u64::try_from(found.spares.len()).unwrap_or(u64::MAX);
+            set_aside = found.reserve.unwrap_or(0);
+        }
+        let files = (spares + 1).saturating_sub(present);
+        missing = missing
+            .saturating_add(files.saturating_mul(segment_size.into()))
+            .saturating_add(reserve.saturating_sub(set_aside));
     }
     Ok(missing)
 }
@@ -361,29 +307,6 @@ fn executor_failed(core: u16, error: &std::io::Error) -> Fatal {
     )
 }
 
-/// What one core's thread starts from: everything that may cross threads.
-struct CoreParts {
-    core: u16,
-    core_count: u16,
-    config: Config,
-    identity: DirectoryIdentity,
-    /// The epoch that will be durable before the core speaks.
-    epoch: u32,
-    directory: PathBuf,
-    found: FoundFiles,
-    spares: SpareChannel,
-    file_worker: FileWorkerChannel,
-    ports: CorePorts,
-    mesh: MeshEnd,
-    known_incarnations: Arc<KnownIncarnations>,
-    shared: Arc<NodeShared>,
-    node_info: NodeInfo,
-    peers: Vec<PeerAddress>,
-    go: Receiver<u32>,
-    statuses: Option<SyncSender<CoreStatus>>,
-    admin: Option<AdminParts>,
-}
-
 /// The threads that do for all cores what blocks.
 struct Workers {
     preparer: SegmentPreparer,
@@ -396,14 +319,6 @@ impl Workers {
         self.preparer.join();
         self.file_worker.join();
     }
-}
-
-/// What core 0 serves the admin endpoint from.
-struct AdminParts {
-    listener: std::net::TcpListener,
-    started: Instant,
-    readiness: Arc<Readiness>,
-    statuses: Receiver<CoreStatus>,
 }
 
 fn start_cores(
@@ -482,205 +397,6 @@ fn start_cores(
         cores.go.push(go_sender);
     }
     Ok((Workers { preparer, file_worker }, cores))
-}
-
-/// One core, from its log files to its end.
-async fn run_core(mut parts: CoreParts, reporter: &mut Reporter) -> Result<(), Fatal> {
-    log_line::set_core(parts.core);
-    let shared = Arc::clone(&parts.shared);
-    let (admin, statuses) = (parts.admin.take(), parts.statuses.take());
-    let Some((setup, identity)) = recover_core(parts, reporter)? else {
-        return Ok(());
-    };
-    let number = setup.core;
-    let mut core = Core::new(setup)
-        .map_err(|error| Fatal::new(ExitStatus::Preflight, format!("core {number}: {error}")))?;
-    let admin_open = admin.map(|parts| serve_admin(parts, identity, &shared));
-    reporter.send(Report::Ready);
-    let give_way = GiveWay::watched().await.map_err(|error| {
-        Fatal::new(ExitStatus::Preflight, format!("a core's waker thread cannot be made: {error}"))
-    })?;
-    let mut gave_way = Instant::now();
-    let mut told_status = Instant::now();
-    loop {
-        let is_watched = admin_open.as_ref().is_some_and(|open| open.get() > 0);
-        let turn = core.turn(if is_watched { ADMIN_WAIT } else { IDLE_WAIT });
-        let is_idle = match turn {
-            Turn::Busy => false,
-            Turn::Idle => true,
-            Turn::Stopped => return Ok(()),
-            Turn::Fatal(reason) => return Err(reason.into()),
-        };
-        let now = Instant::now();
-        if let Some(statuses) = &statuses
-            && now.saturating_duration_since(told_status) >= STATUS_EVERY
-        {
-            told_status = now;
-            let status = CoreStatus { core: number, made: now, status: core.status_json() };
-            // A full channel holds what is recent enough.
-            statuses.try_send(status).ok();
-        }
-        if is_idle || is_watched || now.saturating_duration_since(gave_way) >= GIVE_WAY_EVERY {
-            give_way.now().await;
-            gave_way = Instant::now();
-        }
-    }
-}
-
-fn serve_admin(
-    parts: AdminParts,
-    identity: NodeIdentity,
-    shared: &Arc<NodeShared>,
-) -> Rc<std::cell::Cell<usize>> {
-    let shared = Arc::clone(shared);
-    let admin =
-        Rc::new(Admin::new(identity, parts.started, shared, parts.readiness, parts.statuses));
-    let open = admin.open();
-    executor::serve_in_background(
-        parts.listener,
-        admin,
-        admin::CONNECTIONS_MAX,
-        admin::REQUEST_SIZE_MAX,
-    );
-    open
-}
-
-/// Reads the core's log, waits until it may speak, and puts together what it starts from. `None`
-/// when the node was told to stop meanwhile.
-fn recover_core(
-    mut parts: CoreParts,
-    reporter: &mut Reporter,
-) -> Result<Option<(CoreSetup, NodeIdentity)>, Fatal> {
-    let started = Instant::now();
-    let (core, core_count, epoch) = (parts.core, parts.core_count, parts.epoch);
-    let (config, identity) = (parts.config.clone(), parts.identity);
-    let config = &config;
-    let log_identity = LogIdentity {
-        cluster: identity.cluster_id,
-        node: identity.node_id,
-        incarnation: identity.incarnation,
-        core,
-        core_count,
-    };
-    let known = load_abstention(&parts.directory)?;
-    let shard_config = config.shard_config(core, core_count, BootEpoch(epoch));
-    let mut shard = StringShard::new(shard_config, log_config(config, core_count, log_identity));
-    let checkpoint = RecoveredCheckpoint::read(
-        &parts.directory,
-        &log_identity,
-        &mut parts.found,
-        known.is_some(),
-        BootEpoch(epoch),
-        &mut shard,
-    )?;
-    let log = read_log(
-        &parts.directory,
-        log_identity,
-        &parts.found,
-        checkpoint.pointer,
-        || parts.shared.is_stopping(),
-        |scanned| shard.recover_record(scanned.lsn, scanned.location, &scanned.record),
-    );
-    let log = match log {
-        Err(RecoveryError::Stopped) => return Ok(None),
-        log => log?,
-    };
-    let abstention = Abstention::judge(&log.recovered, known, BootEpoch(epoch))
-        .or_else(|| checkpoint.judge(&log));
-    match abstention {
-        Some(abstention) => shard.finish_recovery_abstaining(log.tail, abstention),
-        None => shard.finish_recovery(log.tail, checkpoint.pointer),
-    }
-    log_line::info(
-        "log read",
-        &[
-            ("segments", &log.segments.len()),
-            ("spares", &parts.found.spares.len()),
-            ("records", &log.records),
-            ("bytes", &log.bytes),
-            ("checkpointed_entities", &checkpoint.rows),
-            ("keys", &shard.key_count()),
-            ("milliseconds", &started.elapsed().as_millis()),
-        ],
-    );
-    for spare in &parts.found.spares {
-        shard.handle_spare(*spare);
-    }
-    let needs_first = log.tail.is_none() && parts.found.spares.is_empty();
-    if needs_first && abstention.is_none() {
-        make_first_spare(&parts.directory, &mut shard, config)?;
-    }
-    reporter.send(Report::Recovered);
-    // Without an answer the node stops before it ever spoke.
-    let Ok(durable_epoch) = parts.go.recv() else { return Ok(None) };
-    assert_eq!(durable_epoch, epoch, "the shard was made for the epoch that is durable now");
-    if let Some(abstention) = abstention {
-        if known.is_none() {
-            write_abstention(&parts.directory, &abstention)?;
-        }
-        log_line::error(
-            "this core abstains: it votes for nothing and hands its clients' commands to the other \
-             nodes; keep these alive and move the data to a new cluster while a majority is whole",
-            &[("reason", &abstention)],
-        );
-    }
-    let node = NodeIdentity {
-        cluster_id: identity.cluster_id,
-        node_id: identity.node_id,
-        incarnation: identity.incarnation,
-        boot_epoch: epoch,
-        replicas: identity.replicas,
-    };
-    let limits = config.core_limits(core_count);
-    let setup = CoreSetup {
-        core,
-        core_count,
-        shard,
-        shard_config,
-        slow_operation_us: u64::from(config.log.slow_operation_ms) * 1000,
-        log_files: LogFiles::new(parts.directory, log.segments, checkpoint.parts, parts.spares),
-        file_worker: parts.file_worker,
-        identity: node,
-        peers: parts.peers,
-        client_listeners: parts.ports.clients,
-        peer_listener: parts.ports.peers,
-        mesh: parts.mesh,
-        node_info: Rc::new(parts.node_info),
-        limits,
-        known_incarnations: parts.known_incarnations,
-        shared: parts.shared,
-    };
-    Ok(Some((setup, node)))
-}
-
-/// A new log's first segment; without it a core could not log anything.
-fn make_first_spare(
-    directory: &Path,
-    shard: &mut StringShard,
-    config: &Config,
-) -> Result<(), Fatal> {
-    let spare = shard.name_spare();
-    make_spare(directory, spare, config.log.segment_size_bytes, None).map_err(|error| {
-        let status = match error {
-            SpareError::NoSpace { .. } => ExitStatus::Preflight,
-            SpareError::Io { .. } => ExitStatus::Io,
-        };
-        Fatal::new(status, format!("the first log segment cannot be made: {error}"))
-    })?;
-    shard.handle_spare(spare);
-    Ok(())
-}
-
-fn log_config(config: &Config, core_count: u16, identity: LogIdentity) -> LogConfig {
-    let size = |bytes: u32| usize::try_from(bytes).expect("this machine has 64-bit addresses");
-    LogConfig {
-        segment_size: config.log.segment_size_bytes,
-        frame_size_max: config.log.frame_size_max_bytes,
-        pending_bytes_max: size(config.log.pending_max_bytes),
-        spare_segments: usize::from(config.log.spare_segments),
-        segments_max: config.segments_max(core_count),
-        ..LogConfig::for_identity(identity)
-    }
 }
 
 /// The other members of the replica set.

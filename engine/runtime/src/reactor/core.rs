@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use engine::context::Event;
 use engine::request::Ticket;
-use engine::session::{NodeFacts, NodeInfo, NodeQuery, render_dbsize, render_info};
+use engine::session::{NodeFacts, NodeInfo, NodeQuery, Order, render_dbsize, render_info};
 use engine::shard::StringShard;
 use engine::time::Time;
 use net::resp::value::Value;
@@ -35,15 +35,16 @@ use crate::reactor::clients::ticket;
 use crate::reactor::clock;
 use crate::reactor::fatal_reason::FatalReason;
 use crate::reactor::file_driver::FileDriver;
+use crate::reactor::memory_watch::MemoryWatch;
 use crate::reactor::metrics::{Metrics, record};
 use crate::reactor::node_shared::NodeShared;
 use crate::reactor::peers::peer_table::{PeerTable, PeerTableSetup};
-use crate::reactor::plog_driver::PlogDriver;
+use crate::reactor::plog_driver::{PlogDriver, Reserve};
 use crate::reactor::ring::{Completion, Ring};
 use crate::reactor::router::Router;
 use crate::reactor::shard_json::shard_json;
 use crate::reactor::slab::Key;
-use crate::reactor::status_gather::StatusGather;
+use crate::reactor::status_gather::{Gathered, StatusGather, Wanted};
 use crate::reactor::user_data::Kind;
 
 /// How long each stage of stopping may take, in microseconds.
@@ -132,6 +133,7 @@ pub struct Core {
     asked: Vec<AskedOfNode>,
     completions: Vec<Completion>,
     next_publish: Time,
+    memory_watch: MemoryWatch,
     requests_published: u64,
     ring: Ring,
 }
@@ -164,6 +166,7 @@ impl Core {
             known_incarnations: setup.known_incarnations,
             shared: Arc::clone(&setup.shared),
         });
+        let memory_watch = MemoryWatch::new(setup.shard_config.memory_bytes_max, core, core_count);
         clients.start(&mut ring);
         peers.start(&mut ring);
         if core_count > 1 {
@@ -173,7 +176,7 @@ impl Core {
             clients,
             peers,
             plog: PlogDriver::new(setup.log_files, setup.slow_operation_us),
-            files: FileDriver::new(setup.file_worker),
+            files: FileDriver::new(setup.file_worker, setup.disk_reserve),
             shard: setup.shard,
             mesh: setup.mesh,
             gather: StatusGather::default(),
@@ -190,6 +193,7 @@ impl Core {
             asked: Vec::new(),
             completions: Vec::new(),
             next_publish: Time(0),
+            memory_watch,
             requests_published: 0,
             ring,
         })
@@ -284,7 +288,11 @@ impl Core {
                 peers.handle_inbound_received(now, completion, ring, shard, counters);
             }
             Kind::OutboundSend => peers.handle_link_sent(now, completion, ring, counters),
-            Kind::LogWrite => plog.handle_written(now, completion, shard, metrics)?,
+            Kind::LogWrite => {
+                if let Some(segment) = plog.handle_written(now, completion, shard, metrics)? {
+                    files.note_reached(segment);
+                }
+            }
             Kind::LogRead => plog.handle_read(now, completion, shard, ring, metrics)?,
             Kind::ClientAccept => {
                 clients.handle_accept(&completion, now, ring, counters);
@@ -322,6 +330,10 @@ impl Core {
                         let json = self.status_json().to_string();
                         self.mesh.send_answer(from, MeshMessage::Status { gather, json });
                     }
+                    MeshMessage::Order { gather, order } => {
+                        let json = self.obey(order).to_string();
+                        self.mesh.send_answer(from, MeshMessage::Status { gather, json });
+                    }
                     MeshMessage::Status { gather, json } => {
                         let part = serde_json::from_str(&json).unwrap_or_default();
                         self.gathered(now, gather, from, part);
@@ -338,7 +350,12 @@ impl Core {
             self.shard.handle_tick(now);
             ticked = true;
         }
-        self.plog.tend_spares(now, &mut self.shard, &mut self.metrics);
+        if let Some(limit) = self.memory_watch.look(now, &self.shared, resident_bytes) {
+            self.shard.set_memory_limit(limit);
+        }
+        let reserve_given_back = self.files.reserve().is_given_back();
+        let has_reserve = if reserve_given_back { Reserve::GivenBack } else { Reserve::Whole };
+        self.plog.tend_spares(now, has_reserve, &mut self.shard, &mut self.metrics);
         if self.peers.next_tick() <= now {
             self.plog.watch_write(now);
             let counters = &mut self.metrics.counters;
@@ -418,11 +435,13 @@ impl Core {
                     render_info(&self.node_info, &self.facts(now), sections)
                 }
                 NodeQuery::Status => {
-                    if (0..self.core_count)
-                        .all(|core| core == self.core || self.mesh.has_credit(core))
-                    {
-                        self.ask_for_status(now, ticket);
-                    } else {
+                    if !self.ask_all_cores(now, ticket, Wanted::Status) {
+                        later.push(AskedOfNode { ticket, query });
+                    }
+                    continue;
+                }
+                NodeQuery::Order(order) => {
+                    if !self.ask_all_cores(now, ticket, Wanted::Order(*order)) {
                         later.push(AskedOfNode { ticket, query });
                     }
                     continue;
@@ -433,17 +452,80 @@ impl Core {
         self.asked = later;
     }
 
-    fn ask_for_status(&mut self, now: Time, ticket: Ticket) {
-        let gather = self.gather.ask(ticket, self.core_count);
-        for core in (0..self.core_count).filter(|core| *core != self.core) {
-            self.mesh.send_request(core, MeshMessage::StatusWanted { gather });
+    /// Asks every core of the node. False, and nothing is asked, when one of them owes too many
+    /// answers already.
+    fn ask_all_cores(&mut self, now: Time, ticket: Ticket, wanted: Wanted) -> bool {
+        let others = (0..self.core_count).filter(|core| *core != self.core);
+        if !others.clone().all(|core| self.mesh.has_credit(core)) {
+            return false;
         }
-        let own = self.status_json();
+        let gather = self.gather.ask(ticket, wanted, self.core_count);
+        for core in others {
+            self.mesh.send_request(
+                core,
+                match wanted {
+                    Wanted::Status => MeshMessage::StatusWanted { gather },
+                    Wanted::Order(order) => MeshMessage::Order { gather, order },
+                },
+            );
+        }
+        let own = match wanted {
+            Wanted::Status => self.status_json(),
+            Wanted::Order(order) => self.obey(order),
+        };
         self.gathered(now, gather, self.core, own);
+        true
+    }
+
+    /// Does what an operator wants of this core. What came of it.
+    fn obey(&mut self, order: Order) -> serde_json::Value {
+        self.has_more = true;
+        match order {
+            Order::Checkpoint => {
+                return match self.shard.request_checkpoint() {
+                    Ok(checkpoint) => json!({ "core": self.core, "checkpoint": checkpoint.0 }),
+                    Err(reason) => json!({ "core": self.core, "none": reason.to_string() }),
+                };
+            }
+            Order::PauseCleaner => {
+                log_line::warn(
+                    "the cleaner is paused: no segment is freed until it is resumed",
+                    &[],
+                );
+                self.shard.pause_cleaner();
+            }
+            Order::ResumeCleaner => {
+                log_line::info("the cleaner is resumed", &[]);
+                self.shard.resume_cleaner();
+            }
+            Order::ShowCleaner => {}
+        }
+        let status = self.shard.status();
+        json!({
+            "core": self.core,
+            "paused": status.cleaner_paused == 1,
+            "segments": status.segments,
+            "segments_max": status.segments_max,
+            "segments_freeable": status.segments_freeable,
+            "segments_freed": status.counters.segments_freed,
+            "near_limit": status.log_near_limit == 1,
+            "full": status.log_full == 1,
+            "abstains": status.abstaining_cores == 1,
+        })
     }
 
     fn gathered(&mut self, now: Time, gather: u64, core: u16, part: serde_json::Value) {
-        let Some((ticket, cores)) = self.gather.answer(gather, core, part) else { return };
+        let Some(gathered) = self.gather.answer(gather, core, part) else { return };
+        let Gathered { ticket, wanted, parts: cores } = gathered;
+        if wanted != Wanted::Status {
+            let document = json!({
+                "node_id": self.node_id,
+                "boot_epoch": self.node_info.boot_epoch,
+                "cores": cores,
+            });
+            self.answer(now, ticket, &Value::Bulk(document.to_string().into()));
+            return;
+        }
         let live: Vec<u8> =
             self.facts(now).live.into_iter().filter(|(_, live)| *live).map(|(id, _)| id).collect();
         let document = json!({
@@ -480,9 +562,13 @@ impl Core {
             entities_in_memory: shared.sum(|core| &core.entities_in_memory),
             state_bytes: shared.sum(|core| &core.state_bytes),
             index_bytes: shared.sum(|core| &core.index_bytes),
+            accounted_bytes: shared.sum(|core| &core.accounted_bytes),
+            memory_limit: shared.memory_budget.load(Ordering::Relaxed),
             resident_bytes: resident_bytes(),
             log_bytes: shared.sum(|core| &core.log_bytes),
             abstaining_cores: shared.sum(|core| &core.abstaining),
+            cleaner_paused_cores: shared.sum(|core| &core.cleaner_paused),
+            log_full_cores: shared.sum(|core| &core.log_full),
             loading: false,
             live: (0..self.replicas)
                 .map(|node_id| (node_id, node_id == self.node_id || shared.is_live(node_id)))
@@ -513,7 +599,10 @@ impl Core {
         published.entities_in_memory.store(status.entities_in_memory, Ordering::Relaxed);
         published.state_bytes.store(status.state_bytes, Ordering::Relaxed);
         published.index_bytes.store(status.index_bytes, Ordering::Relaxed);
+        published.accounted_bytes.store(status.accounted_bytes, Ordering::Relaxed);
         published.abstaining.store(status.abstaining_cores, Ordering::Relaxed);
+        published.cleaner_paused.store(status.cleaner_paused, Ordering::Relaxed);
+        published.log_full.store(status.log_full, Ordering::Relaxed);
         published.log_bytes.store(self.log_file_bytes(), Ordering::Relaxed);
         let requests = self.metrics.counters.requests;
         published.commands_per_s.store(requests - self.requests_published, Ordering::Relaxed);
@@ -632,6 +721,12 @@ impl Core {
                 "flushes": log.flushes,
                 "segments": self.plog.files().count(),
                 "reads_in_flight": self.plog.reads_in_flight(),
+            },
+            "disk_reserve": {
+                "bytes": self.files.reserve().bytes(),
+                "given_back": u64::from(self.files.reserve().is_given_back()),
+                "times_given_back": self.files.reserve().times_given_back(),
+                "checkpoint_waits_for_room": u64::from(self.files.waits_for_room()),
             },
             "ring": {
                 "enters": ring.enters,

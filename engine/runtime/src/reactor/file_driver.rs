@@ -2,26 +2,33 @@
 //! through the core's ring, one at a time and not durable by themselves; whatever blocks goes to
 //! the file thread.
 //!
-//! A checkpoint that cannot be written for want of room waits and is tried again: the log before
-//! stays until it is done. Any other error is the end, as with the log.
+//! A checkpoint that cannot be written for want of room waits and is tried again, as soon as the
+//! reserve is given back: the log before stays until it is done. Any other error is the end, as
+//! with the log: the index names what was written of it already, which cannot be relied upon any
+//! more, while a start has the checkpoint that counts and the whole log behind it.
 
 use std::fs::OpenOptions;
+use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt as _;
 
 use engine::shard::{FileJob, FileStep, StringShard};
 use engine::time::Time;
-use plog::block::AlignedBuffer;
+use plog::block::{AlignedBuffer, BLOCK_SIZE};
 use plog::checkpoint::PartId;
 use plog::checkpoint::pointer::Pointer;
 use plog::checkpoint::writer::CheckpointWrite;
+use plog::segment::SegmentId;
 
 use crate::node::checkpoint_files;
-use crate::node::file_worker::{FileDone, FileWorkerChannel};
+use crate::node::file_worker::{BlockingJob, FileDone, FileWorkerChannel};
 use crate::node::log_files::LogFiles;
 use crate::node::log_line;
+use crate::node::reserve_file::ReserveJob;
+use crate::reactor::disk_reserve::DiskReserve;
 use crate::reactor::fatal_reason::FatalReason;
 use crate::reactor::metrics::{Metrics, record};
+use crate::reactor::reached_note::ReachedNote;
 use crate::reactor::ring::{Completion, Payload, Ring};
 use crate::reactor::slab::Key;
 use crate::reactor::user_data::Kind;
@@ -38,6 +45,10 @@ struct PartWrite {
     part: PartId,
     offset: u64,
     length: usize,
+    /// Where the bytes begin in their buffer.
+    begin: usize,
+    /// How many of them are written.
+    done: usize,
     submitted_us: u64,
 }
 
@@ -46,25 +57,32 @@ struct PartWrite {
 pub struct FileDriver {
     worker: FileWorkerChannel,
     write: Option<PartWrite>,
+    /// A write that was short: the rest of it says why.
+    rest: Option<(PartWrite, AlignedBuffer)>,
     /// A write for which there was no room, and when to try it again.
     waits_for_room: Option<(CheckpointWrite, u64)>,
     /// An adoption for which there was no room, and when to try it again.
     adopts_again: Option<(Pointer, u64)>,
     jobs_under_way: usize,
+    reserve: DiskReserve,
+    reached: ReachedNote,
     /// When the checkpoint being written began.
     begun_us: Option<u64>,
 }
 
 impl FileDriver {
-    /// A driver with this way to the file thread.
+    /// A driver with this way to the file thread, and this reserve for a full disk.
     #[must_use]
-    pub fn new(worker: FileWorkerChannel) -> Self {
+    pub fn new(worker: FileWorkerChannel, reserve: DiskReserve) -> Self {
         Self {
             worker,
             write: None,
+            rest: None,
             waits_for_room: None,
             adopts_again: None,
             jobs_under_way: 0,
+            reserve,
+            reached: ReachedNote::default(),
             begun_us: None,
         }
     }
@@ -73,7 +91,27 @@ impl FileDriver {
     /// waits for room.
     #[must_use]
     pub fn must_look_again(&self) -> bool {
-        self.jobs_under_way > 0 || self.waits_for_room.is_some() || self.adopts_again.is_some()
+        self.jobs_under_way > 0
+            || self.waits_for_room.is_some()
+            || self.adopts_again.is_some()
+            || self.reached.is_pending()
+    }
+
+    /// The log has a durable frame in this segment, which it had just opened.
+    pub fn note_reached(&mut self, segment: SegmentId) {
+        self.reached.note(segment);
+    }
+
+    /// What is set aside for a full disk.
+    #[must_use]
+    pub fn reserve(&self) -> &DiskReserve {
+        &self.reserve
+    }
+
+    /// Whether a checkpoint waits for room.
+    #[must_use]
+    pub fn waits_for_room(&self) -> bool {
+        self.waits_for_room.is_some() || self.adopts_again.is_some()
     }
 
     /// Takes what the file thread has done, and starts what the shard wants.
@@ -102,9 +140,12 @@ impl FileDriver {
             && now.0 >= again_us
         {
             self.adopts_again = None;
-            self.start(FileJob::Adopt(pointer));
+            self.start(BlockingJob::File(FileJob::Adopt(pointer)));
         }
-        while let Some(step) = shard.poll_file_step() {
+        if let Some((write, buffer)) = self.rest.take() {
+            self.submit_bytes(write, buffer, files, ring)?;
+        }
+        while let Some(step) = shard.poll_file_step(now) {
             match step {
                 FileStep::Write(write) => {
                     self.begun_us.get_or_insert(now.0);
@@ -118,14 +159,23 @@ impl FileDriver {
                         }
                         FileJob::Free { segment, .. } => files.close_segment(segment),
                     }
-                    self.start(job);
+                    self.start(BlockingJob::File(job));
                 }
             }
+        }
+        if let Some(segment) = self.reached.poll(now) {
+            self.start(BlockingJob::Reached(segment));
+        }
+        // Behind what lets old files go. What was given back belongs to the checkpoint until it is
+        // done.
+        let is_needed = self.reserve.is_given_back() && shard.is_checkpointing();
+        if !is_needed && let Some(job) = self.reserve.poll(now) {
+            self.start(BlockingJob::Reserve(job));
         }
         Ok(())
     }
 
-    fn start(&mut self, job: FileJob) {
+    fn start(&mut self, job: BlockingJob) {
         assert!(self.worker.start(job), "a core has fewer jobs under way than may wait");
         self.jobs_under_way += 1;
     }
@@ -140,20 +190,45 @@ impl FileDriver {
     ) -> Result<(), FatalReason> {
         self.jobs_under_way -= 1;
         let took_us = u64::try_from(done.took.as_micros()).unwrap_or(u64::MAX);
+        let job = match done.job {
+            BlockingJob::File(job) => job,
+            BlockingJob::Reserve(job) => {
+                self.reserve.handle_done(now, job, &done.result);
+                if job == ReserveJob::GiveBack {
+                    // Now there is room, if there ever is.
+                    let waiting = self.waits_for_room.iter_mut().map(|(_, again_us)| again_us);
+                    let adopting = self.adopts_again.iter_mut().map(|(_, again_us)| again_us);
+                    waiting.chain(adopting).for_each(|again_us| *again_us = now.0);
+                }
+                return Ok(());
+            }
+            BlockingJob::Reached(segment) => {
+                return match done.result {
+                    Err(error) if !is_want_of_room(&error) => {
+                        Err(FatalReason::CheckpointFiles { error })
+                    }
+                    result => {
+                        self.reached.handle_done(now, segment, result.is_ok());
+                        Ok(())
+                    }
+                };
+            }
+        };
         if let Err(error) = done.result {
-            if matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT))
-                && let FileJob::Adopt(pointer) = done.job
+            if is_want_of_room(&error)
+                && let FileJob::Adopt(pointer) = job
             {
                 log_line::error(
                     "no room to adopt a checkpoint; trying again",
                     &[("error", &error)],
                 );
                 self.adopts_again = Some((pointer, now.0 + RETRY_US));
+                self.give_back_reserve();
                 return Ok(());
             }
             return Err(FatalReason::CheckpointFiles { error });
         }
-        match done.job {
+        match job {
             FileJob::Adopt(pointer) => {
                 shard.handle_adopted(now, pointer);
                 let begun = self.begun_us.take().unwrap_or(now.0);
@@ -208,17 +283,37 @@ impl FileDriver {
                 Err(error) => return Err(FatalReason::CheckpointFiles { error }),
             }
         }
-        let file = files.segment(part.file());
-        let file = file.ok_or_else(|| FatalReason::MissingSegment { segment: part.file() })?;
+        let begin = buffer.as_ptr().addr() - buffer.whole().as_ptr().addr();
         let length = buffer.len();
-        self.write = Some(PartWrite { part, offset, length, submitted_us: now.0 });
-        ring.write(Kind::CheckpointWrite, NOBODY, file, buffer, offset);
+        let write = PartWrite { part, offset, length, begin, done: 0, submitted_us: now.0 };
+        self.submit_bytes(write, buffer, files, ring)
+    }
+
+    fn submit_bytes(
+        &mut self,
+        write: PartWrite,
+        buffer: AlignedBuffer,
+        files: &LogFiles,
+        ring: &mut Ring,
+    ) -> Result<(), FatalReason> {
+        let segment = write.part.file();
+        let file = files.segment(segment).ok_or(FatalReason::MissingSegment { segment })?;
+        let done = u64::try_from(write.done).expect("a length fits 64 bits");
+        ring.write(Kind::CheckpointWrite, NOBODY, file, buffer, write.offset + done);
+        self.write = Some(write);
         Ok(())
     }
 
     fn wait_for_room(&mut self, now: Time, write: CheckpointWrite, error: &std::io::Error) {
         log_line::error("no room for a checkpoint; trying again", &[("error", error)]);
         self.waits_for_room = Some((write, now.0 + RETRY_US));
+        self.give_back_reserve();
+    }
+
+    fn give_back_reserve(&mut self) {
+        if let Some(job) = self.reserve.give_back() {
+            self.start(BlockingJob::Reserve(job));
+        }
     }
 
     /// A write ended.
@@ -233,34 +328,47 @@ impl FileDriver {
         shard: &mut StringShard,
         metrics: &mut Metrics,
     ) -> Result<(), FatalReason> {
-        let PartWrite { part, offset, length, submitted_us } =
-            self.write.take().expect("a completion belongs to the write in flight");
+        let mut write = self.write.take().expect("a completion belongs to the write in flight");
         let outcome = completion.outcome();
         let Payload::Blocks(buffer) = completion.payload else {
             unreachable!("a checkpoint's write carries blocks")
         };
-        let buffer: AlignedBuffer = buffer;
-        match outcome {
-            Ok(written) if written == length => {
-                record(&mut metrics.checkpoint_write_us, now.since_us(Time(submitted_us)));
-                shard.handle_checkpoint_written(now, buffer);
-                Ok(())
-            }
-            // What was written of it is written again.
-            Ok(_) => {
-                let error = std::io::Error::from_raw_os_error(libc::ENOSPC);
-                self.wait_for_room(now, CheckpointWrite { part, offset, buffer }, &error);
-                Ok(())
-            }
-            Err(error) if is_want_of_room(&error) => {
-                self.wait_for_room(now, CheckpointWrite { part, offset, buffer }, &error);
-                Ok(())
-            }
-            Err(error) => Err(FatalReason::CheckpointFiles { error }),
+        let mut buffer: AlignedBuffer = buffer;
+        let all = write.begin..write.begin + write.length;
+        let before = write.done;
+        if let Ok(written) = &outcome {
+            write.done += written;
         }
+        if write.done == write.length {
+            record(&mut metrics.checkpoint_write_us, now.since_us(Time(write.submitted_us)));
+            buffer.set_window(all);
+            shard.handle_checkpoint_written(now, buffer);
+            return Ok(());
+        }
+        // The disk takes whole blocks only.
+        write.done -= write.done % BLOCK_SIZE;
+        let no_room = || std::io::Error::from_raw_os_error(libc::ENOSPC);
+        let error = match outcome {
+            Ok(_) if write.done > before => {
+                buffer.set_window(all.start + write.done..all.end);
+                self.rest = Some((write, buffer));
+                return Ok(());
+            }
+            Ok(_) => no_room(),
+            Err(error) => error,
+        };
+        if !is_want_of_room(&error) {
+            return Err(FatalReason::CheckpointFiles { error });
+        }
+        // All of it is written again.
+        buffer.set_window(all);
+        let PartWrite { part, offset, .. } = write;
+        self.wait_for_room(now, CheckpointWrite { part, offset, buffer }, &error);
+        Ok(())
     }
 }
 
+/// By its kind: an error that names its file has no number any more.
 fn is_want_of_room(error: &std::io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT))
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }

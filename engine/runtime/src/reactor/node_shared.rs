@@ -14,6 +14,10 @@ pub struct NodeShared {
     /// Cores that have answered all their clients since `stopping` was set. A core goes on serving
     /// the others until it is all of them.
     pub cores_drained: AtomicU16,
+    /// Bytes that all shards together may account; 0: nobody looked yet.
+    pub memory_budget: AtomicU64,
+    /// Memory of the process when it was last looked at, in bytes.
+    pub resident_bytes: AtomicU64,
     /// By core.
     pub cores: Vec<CoreCounters>,
     /// By node id; this node's own place stays empty.
@@ -34,8 +38,14 @@ pub struct CoreCounters {
     pub state_bytes: AtomicU64,
     /// Bytes of the log's index.
     pub index_bytes: AtomicU64,
+    /// Bytes of all that grows with data, as its shard accounts it.
+    pub accounted_bytes: AtomicU64,
     /// 1 when this core abstains, for damage in its log.
     pub abstaining: AtomicU64,
+    /// 1 when an operator paused this core's cleaner.
+    pub cleaner_paused: AtomicU64,
+    /// 1 when this core refuses writes for want of room.
+    pub log_full: AtomicU64,
     /// Bytes of the log's files.
     pub log_bytes: AtomicU64,
     /// Client connections open.
@@ -75,6 +85,8 @@ impl NodeShared {
         Self {
             stopping: AtomicBool::new(false),
             cores_drained: AtomicU16::new(0),
+            memory_budget: AtomicU64::new(0),
+            resident_bytes: AtomicU64::new(0),
             cores: (0..core_count).map(|_| CoreCounters::default()).collect(),
             peers: (0..replicas).map(|_| PeerFlags::default()).collect(),
         }

@@ -71,13 +71,16 @@ pub struct PlogDriver {
     /// Spares asked for and neither ready nor failed.
     spares_outstanding: usize,
     spares_rest_until_us: u64,
-    space: SpaceLeft,
+    space: LogSpace,
 }
 
+/// Whether the space set aside for a full disk is there.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum SpaceLeft {
-    Yes,
-    No,
+pub enum Reserve {
+    /// Yes, or there is to be none.
+    Whole,
+    /// It was given back: all that is left belongs to the checkpoint under way.
+    GivenBack,
 }
 
 impl PlogDriver {
@@ -94,7 +97,7 @@ impl PlogDriver {
             slow: SlowOperations::new(slow_operation_us),
             spares_outstanding: 0,
             spares_rest_until_us: 0,
-            space: SpaceLeft::Yes,
+            space: LogSpace::Available,
         }
     }
 
@@ -127,8 +130,15 @@ impl PlogDriver {
         &mut self.files
     }
 
-    /// Asks for the spares that the log wants, and hands it those that are ready.
-    pub fn tend_spares(&mut self, now: Time, shard: &mut StringShard, metrics: &mut Metrics) {
+    /// Asks for the spares that the log wants, and hands it those that are ready. Writes that were
+    /// refused for want of room are taken again when the reserve is whole and a spare is there.
+    pub fn tend_spares(
+        &mut self,
+        now: Time,
+        reserve: Reserve,
+        shard: &mut StringShard,
+        metrics: &mut Metrics,
+    ) {
         if self.spares_outstanding > 0 {
             while let Some(ready) = self.files.take_spare() {
                 self.spares_outstanding = self.spares_outstanding.saturating_sub(1);
@@ -145,21 +155,31 @@ impl PlogDriver {
                         self.spares_rest_until_us = now.0 + SPARE_RETRY_US;
                         // What is left of the current segment can still be written to; only when
                         // another one is needed is there no way on.
-                        if self.space == SpaceLeft::Yes && shard.log().spares_ready() == 0 {
-                            self.space = SpaceLeft::No;
-                            shard.set_log_space(LogSpace::Full);
+                        if self.space == LogSpace::Available && shard.log().spares_ready() == 0 {
+                            self.set_space(LogSpace::Full, shard);
                         }
                     }
                 }
             }
         }
-        // A spare may also have come from a segment that was freed.
-        if self.space == SpaceLeft::No && shard.log().spares_ready() > 0 {
-            log_line::info("there is space for the log again", &[]);
-            self.space = SpaceLeft::Yes;
-            shard.set_log_space(LogSpace::Available);
+        match (self.space, reserve) {
+            (LogSpace::Available | LogSpace::Full, Reserve::GivenBack) => {
+                self.set_space(LogSpace::FullReserveGivenBack, shard);
+            }
+            (LogSpace::FullReserveGivenBack, Reserve::Whole) => {
+                self.set_space(LogSpace::Full, shard);
+                self.spares_rest_until_us = now.0;
+            }
+            // A spare may also have come from a segment that was freed.
+            (LogSpace::Full, Reserve::Whole) if shard.log().spares_ready() > 0 => {
+                log_line::info("there is space for the log again", &[]);
+                self.set_space(LogSpace::Available, shard);
+            }
+            _ => {}
         }
-        if now.0 < self.spares_rest_until_us {
+        let settles = shard.log().settles_for_want_of_a_segment();
+        let is_for_checkpoint = self.space == LogSpace::FullReserveGivenBack;
+        if now.0 < self.spares_rest_until_us || is_for_checkpoint && !settles {
             return;
         }
         while shard.spares_wanted() > self.spares_outstanding {
@@ -168,7 +188,15 @@ impl PlogDriver {
                 break;
             }
             self.spares_outstanding += 1;
+            if is_for_checkpoint {
+                break;
+            }
         }
+    }
+
+    fn set_space(&mut self, space: LogSpace, shard: &mut StringShard) {
+        self.space = space;
+        shard.set_log_space(space);
     }
 
     /// Notes which frames began to wait for the disk; for the figures.
@@ -226,7 +254,7 @@ impl PlogDriver {
         Ok(true)
     }
 
-    /// The write ended.
+    /// The write ended. The segment, if its first frame is durable now.
     ///
     /// # Errors
     ///
@@ -237,7 +265,7 @@ impl PlogDriver {
         completion: Completion,
         shard: &mut StringShard,
         metrics: &mut Metrics,
-    ) -> Result<(), FatalReason> {
+    ) -> Result<Option<SegmentId>, FatalReason> {
         let write = self.write.take().expect("a completion belongs to the write in flight");
         let WriteInFlight { segment, offset, length, .. } = write;
         let written = completion.outcome().map_err(|error| FatalReason::LogWrite {
@@ -265,7 +293,7 @@ impl PlogDriver {
             self.slow.tell(now, commit_us, SlowOperation::Commit(write.written));
         }
         shard.handle_written(now, buffer);
-        Ok(())
+        Ok((offset == 0).then_some(segment))
     }
 
     /// Starts the reads that the shard asks for, as far as the bound allows.

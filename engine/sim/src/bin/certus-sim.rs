@@ -298,7 +298,8 @@ impl Range {
             "refused_handshakes" => 5,
             "abstaining_starts" | "unreadable_entities" => 5,
             "logs_put_aside" => 10,
-            "read_errors" | "write_errors" | "unreported_writes" => 5,
+            "file_errors" | "read_errors" | "write_errors" | "unreported_writes" => 5,
+            "checkpoint_locks_expired" => 5,
             _ => 20,
         };
         (per_thousand * seeds / 1000).max(u64::from(seeds >= 1000))

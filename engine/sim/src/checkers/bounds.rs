@@ -27,6 +27,19 @@ pub struct Bounds {
 }
 
 impl Bounds {
+    /// What is accounted must be what is there.
+    pub(super) fn memory(
+        &self,
+        boot: Boot,
+        (accounted, counted): (usize, usize),
+    ) -> Result<(), Violation> {
+        if accounted == counted {
+            return Ok(());
+        }
+        let what = format!("{boot:?}: {accounted} bytes of memory accounted, {counted} counted");
+        Err(Violation::new("bounded", what))
+    }
+
     pub(super) fn shard(
         &mut self,
         boot: Boot,
@@ -80,6 +93,8 @@ mod tests {
         bounds.shard(boot, &held(3), &config).unwrap();
         assert_eq!(bounds.commands_held, 10);
         assert!(bounds.shard(boot, &held(11), &config).is_err());
+        bounds.memory(boot, (10, 10)).unwrap();
+        assert!(bounds.memory(boot, (11, 10)).is_err());
         let gated = ShardStatus { gated: 33, ..ShardStatus::default() };
         assert!(bounds.shard(boot, &gated, &config).is_err());
     }

@@ -6,7 +6,7 @@
 //! nothing was compared has shown nothing.
 
 use engine::request::Reply;
-use engine::shard::StringShard;
+use engine::shard::{FinishedLoad, StringShard};
 use net::peer::message::PeerMessage;
 use plog::log_record::LogRecord;
 use plog::vocabulary::{EntityId, Generation, Lsn};
@@ -20,6 +20,8 @@ use crate::checkers::promises::Promises;
 use crate::checkers::rejoin::Rejoin;
 use crate::checkers::reveal::Reveal;
 
+use crate::mirroring::DiskReplayer;
+
 pub use crate::violation::Violation;
 
 mod abstention;
@@ -27,6 +29,8 @@ pub mod acknowledged;
 pub mod agreement;
 pub mod bounds;
 pub mod cursors;
+mod loads;
+mod mirror;
 pub mod order;
 pub mod promises;
 pub mod recovery;
@@ -62,14 +66,17 @@ pub struct Compared {
     pub shards: u64,
     /// Recoveries.
     pub recoveries: u64,
+    /// Entities of mirrors, against the chosen history and what nodes hold.
+    pub mirrored: u64,
 }
 
 impl Compared {
     /// All of them.
     #[must_use]
     pub fn total(&self) -> u64 {
-        let Self { votes, promises, messages, replies, applied, shards, recoveries } = self;
-        votes + promises + messages + replies + applied + shards + recoveries
+        let Self { votes, promises, messages, replies, applied, shards, recoveries, mirrored } =
+            self;
+        votes + promises + messages + replies + applied + shards + recoveries + mirrored
     }
 }
 
@@ -237,6 +244,7 @@ impl Checkers {
         let counters = &status.counters;
         let moves = counters.chosen + counters.images_installed + counters.loads;
         if self.order.has_moved(boot, moves) {
+            self.bounds.memory(boot, shard.accounted_and_counted_bytes())?;
             self.compared.applied += self.order.shard(boot, shard, &self.agreement)?;
         }
         Ok(())
@@ -251,6 +259,57 @@ impl Checkers {
     pub fn recovered(&mut self, boot: Boot, durable: Lsn, recovered: Lsn) -> Result<(), Violation> {
         self.compared.recoveries += 1;
         recovery::recovered(boot, durable, recovered)
+    }
+
+    /// A mirror executed what it found in a node's files.
+    ///
+    /// # Errors
+    ///
+    /// When it is not what was chosen.
+    pub fn mirrored(&mut self, node: u8, replayer: &DiskReplayer) -> Result<(), Violation> {
+        self.compared.mirrored += mirror::is_chosen(node, replayer, &self.agreement)?;
+        Ok(())
+    }
+
+    /// A mirror executed all that it found in a node's files, and the shard holds the same.
+    ///
+    /// # Errors
+    ///
+    /// When it is not what was chosen, or the shard holds something else.
+    pub fn replayed(
+        &mut self,
+        node: u8,
+        shard: &StringShard,
+        replayer: &DiskReplayer,
+    ) -> Result<(), Violation> {
+        self.mirrored(node, replayer)?;
+        self.compared.mirrored += mirror::stands_with(node, shard, replayer)?;
+        Ok(())
+    }
+
+    /// A shard holds what a mirror of its files holds of an entity, if it has it in memory.
+    ///
+    /// # Errors
+    ///
+    /// When it does not.
+    pub fn same_state(
+        &mut self,
+        node: u8,
+        shard: &StringShard,
+        replayer: &DiskReplayer,
+        entity: EntityId,
+    ) -> Result<(), Violation> {
+        self.compared.mirrored += mirror::same_state(node, shard, replayer, entity)?;
+        Ok(())
+    }
+
+    /// A load came to its end on a node that has been up for so long.
+    ///
+    /// # Errors
+    ///
+    /// The rule it breaks.
+    pub fn loaded(&self, boot: Boot, up_us: u64, load: FinishedLoad) -> Result<(), Violation> {
+        loads::loaded(boot, up_us, load)
     }
 
     /// A node lost its disks, and what it knew of the others with them.

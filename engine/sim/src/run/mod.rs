@@ -138,6 +138,7 @@ pub fn run(plan: &Plan) -> Report {
         segments_max: mix.segments_max,
         recycles: mix.recycles,
         drift_ppm_max: mix.drift_ppm_max,
+        mirrors: mix.mirrors,
     });
     let victims = victims(plan.seed, plan.replicas);
     let harms = mix.rates.rot + mix.rates.misdirections > 0 || mix.faults.read_error > 0;
@@ -170,6 +171,7 @@ impl Run<'_> {
         let checked = versions::check(history, &chosen)?;
         let windows = wgl::check_windows(history, &chosen)?;
         self.convergence(&chosen, &checked.states)?;
+        self.files_say_the_same()?;
         self.divergence()?;
         let compared = self.world.checker.compared;
         if compared.votes == 0 || compared.messages == 0 || compared.replies == 0 {
@@ -408,6 +410,31 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// What a node holds follows from its files alone: each entity is read, so that it is in
+    /// memory, and compared with a mirror of them.
+    fn files_say_the_same(&mut self) -> Result<(), Violation> {
+        if !self.world.replays_disks() {
+            return Ok(());
+        }
+        // What was caught up last may wait for the disk yet.
+        self.world.advance(QUIET_US);
+        self.fine()?;
+        for node in self.whole_nodes() {
+            if self.world.is_damageable(node) {
+                continue;
+            }
+            let replayers = self.world.replay_files(node)?;
+            for entity in self.entities() {
+                let words = ["GET", "nothing"];
+                let ticket = self.world.submit_for(node, entity, &words, None, Freshness::Local);
+                let deadline = self.world.now() + PROMPT_US;
+                self.await_reply(ticket, deadline)?;
+                self.world.same_state(node, entity, &replayers)?;
+            }
+        }
+        Ok(())
+    }
+
     /// With nothing in the way, commands are answered soon, even when all nodes want the same
     /// entity.
     fn promptness(&mut self) -> Result<(), Violation> {
@@ -441,14 +468,16 @@ impl Run<'_> {
         self.world.submit_bytes(node, &words, None, Freshness::Linearizable)
     }
 
-    /// Replicas come to hold what any of them knows, without a client touching anything.
+    /// Replicas come to hold what any of them knows, without a client touching anything. What only
+    /// one that abstains knows, nobody hears of.
     fn quiet_convergence(&mut self) -> Result<(), Violation> {
         let entities = self.entities();
         self.converge(|run| {
             let nodes = run.whole_nodes();
             let known = |entity: &EntityId| {
                 let of = |node: &u8| run.world.chosen_here(*node, *entity);
-                (*entity, nodes.iter().map(of).max().unwrap_or_default())
+                let speak = nodes.iter().filter(|node| !run.world.abstains(**node, *entity));
+                (*entity, speak.map(of).max().unwrap_or_default())
             };
             entities.iter().map(known).collect()
         })

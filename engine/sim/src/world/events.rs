@@ -41,7 +41,14 @@ impl World {
                 let core = self.core(to);
                 let bytes = core.disk.read(read.location);
                 let blocks = if fails { Err(ReadFailed) } else { Ok(&bytes[..]) };
-                core.shard.as_mut().expect("just seen").handle_read(now, read.read, blocks);
+                let up_us = now.since_us(core.started);
+                let shard = core.shard.as_mut().expect("just seen");
+                shard.handle_read(now, read.read, blocks);
+                let load = shard.poll_finished_load();
+                if let Some(load) = load {
+                    let boot = Boot { node: to.node, core: to.core, start };
+                    self.note(self.checker.loaded(boot, up_us, load));
+                }
                 self.coverage.reads += 1;
                 self.coverage.read_errors += u64::from(fails);
                 self.pump(to);
@@ -61,6 +68,7 @@ impl World {
                 core.shard.as_mut().expect("just seen").handle_tick(now);
                 self.pump(to);
             }
+            Event::Mirror { to } => self.step_mirror(to),
             Event::Dial { from, to, generation } => self.dial(from, to, generation),
             Event::Silence { from, to, generation } => {
                 let current = self.links[&(from, to)].generation == generation;
@@ -162,6 +170,7 @@ impl Event {
             | Self::Adopted { to, .. }
             | Self::Freed { to, .. }
             | Self::Tick { to, .. }
+            | Self::Mirror { to }
             | Self::Silence { to, .. } => (*to, None),
             Self::Dial { from, to, .. } => (*to, Some(*from)),
             Self::Register { node, to, .. } => (*node, Some(CoreId { node: *to, core: 0 })),

@@ -1,6 +1,6 @@
 //! Checkpoints and freed segments: what a shard wants done with files.
 
-use engine::shard::{FileJob, FileStep, StringShard};
+use engine::shard::{FileJob, FileStep};
 use plog::block::BLOCK_SIZE;
 use plog::checkpoint::pointer::Pointer;
 use plog::frame::FrameHeader;
@@ -10,13 +10,16 @@ use plog::segment::{SegmentId, SpareId};
 use crate::checkers::Violation;
 use crate::world::{CoreId, Event, World};
 
+/// How long a checkpoint waits before it tries again to find room, in microseconds.
+const RETRY_US: u64 = 5_000;
+
 impl World {
-    /// Does what a core's shard wants done with files. On a full disk nothing is written.
-    pub(super) fn pump_files(&mut self, id: CoreId, start: u32, is_full: bool) {
-        if is_full {
-            return;
-        }
-        while let Some(step) = self.core(id).shard.as_mut().and_then(StringShard::poll_file_step) {
+    /// Does what a core's shard wants done with files.
+    pub(super) fn pump_files(&mut self, id: CoreId, start: u32) {
+        let now = self.clock_of(id.node);
+        while let Some(shard) = self.core(id).shard.as_mut()
+            && let Some(step) = shard.poll_file_step(now)
+        {
             let delay = 1 + self.chances.disk.below(self.config.faults.write_max_us);
             match step {
                 FileStep::Write(write) => {
@@ -38,8 +41,29 @@ impl World {
         }
     }
 
+    /// Whether a deed with files that is due now does not happen: there is no room, and `again` is
+    /// tried later; or the disk fails, and the node ends.
+    fn is_kept_from(&mut self, to: CoreId, again: Event) -> bool {
+        if self.full.contains(&to.node) {
+            self.coverage.checkpoint_waits += 1;
+            self.schedule(RETRY_US, again);
+            return true;
+        }
+        self.fails(to)
+    }
+
+    /// Whether the disk fails, and with it the node.
+    fn fails(&mut self, to: CoreId) -> bool {
+        let fails = self.chances.files.happens(self.config.faults.file_error);
+        if fails {
+            self.coverage.file_errors += 1;
+            self.crash(to.node);
+        }
+        fails
+    }
+
     pub(super) fn handle_part_written(&mut self, to: CoreId, start: u32) {
-        if !self.is_current(to, start) {
+        if !self.is_current(to, start) || self.is_kept_from(to, Event::PartWritten { to, start }) {
             return;
         }
         let now = self.clock_of(to.node);
@@ -52,13 +76,19 @@ impl World {
     }
 
     pub(super) fn handle_adopted(&mut self, to: CoreId, start: u32, pointer: Pointer) {
-        if !self.is_current(to, start) {
+        if !self.is_current(to, start)
+            || self.is_kept_from(to, Event::Adopted { to, start, pointer })
+        {
             return;
         }
         let now = self.clock_of(to.node);
         self.core(to).disk.adopt(pointer);
         let seen = self.show_checkpoint(to, pointer);
         self.note(seen);
+        // It may fail when it has done all that counts.
+        if self.fails(to) {
+            return;
+        }
         let shard = self.core(to).shard.as_mut().expect("just seen");
         shard.handle_adopted(now, pointer);
         self.pump(to);
@@ -72,7 +102,7 @@ impl World {
         becomes: Option<SpareId>,
     ) {
         // A crash may come between the decision and the deed: the next start sees to the file.
-        if !self.is_current(to, start) {
+        if !self.is_current(to, start) || self.fails(to) {
             return;
         }
         let core = self.core(to);

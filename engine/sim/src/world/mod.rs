@@ -37,6 +37,7 @@ pub mod clock;
 mod events;
 mod files;
 mod link;
+mod mirrors;
 mod network;
 mod node;
 mod operator;
@@ -90,6 +91,8 @@ pub struct WorldConfig {
     pub recycles: bool,
     /// How fast or slow a clock may be, in parts of a million.
     pub drift_ppm_max: u32,
+    /// Whether a mirror follows the log of each core.
+    pub mirrors: bool,
 }
 
 /// Something that will happen.
@@ -137,6 +140,10 @@ enum Event {
         node: CoreId,
         to: u8,
         start: u32,
+    },
+    /// A live mirror looks at its log.
+    Mirror {
+        to: CoreId,
     },
     Dial {
         from: CoreId,
@@ -193,6 +200,8 @@ struct Chances {
     disk: Random,
     tear: Random,
     errors: Random,
+    files: Random,
+    mirrors: Random,
 }
 
 /// See the module page.
@@ -244,6 +253,7 @@ impl World {
             segments_max: usize::MAX,
             recycles: false,
             drift_ppm_max: 0,
+            mirrors: false,
         })
     }
 
@@ -272,6 +282,8 @@ impl World {
             disk: stream("disk"),
             tear: stream("tear"),
             errors: stream("errors"),
+            files: stream("files"),
+            mirrors: stream("mirrors"),
         };
         let mut world = Self {
             now: 1,
@@ -297,6 +309,9 @@ impl World {
         };
         for node in 0..world.node_count() {
             world.start(node);
+        }
+        if world.config.mirrors {
+            world.add_mirrors();
         }
         world
     }
@@ -577,7 +592,7 @@ impl World {
         if let Some(write) = shard.poll_write() {
             self.begin_write(id, start, write);
         }
-        self.pump_files(id, start, is_full);
+        self.pump_files(id, start);
         while let Some(read) = self.core(id).shard.as_mut().and_then(StringShard::poll_read) {
             let delay = 1 + self.chances.disk.below(self.config.faults.read_max_us);
             self.schedule(delay, Event::Read { to: id, start, read });

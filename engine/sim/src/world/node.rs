@@ -3,6 +3,7 @@
 use engine::abstention::Abstention;
 use engine::config::ShardConfig;
 use engine::shard::StringShard;
+use engine::time::Time;
 use net::peer::handshake::{LocalNode, PeerIdentity, Remembered};
 use plog::block::BLOCK_SIZE;
 use plog::checkpoint::pointer::Pointer;
@@ -20,6 +21,7 @@ use plog::vocabulary::{BootEpoch, Generation, Lsn};
 use crate::disk::Disk;
 use crate::world::CoreId;
 use crate::world::clock::Clock;
+use crate::world::mirrors::LiveMirror;
 
 /// The cluster that every simulated node belongs to.
 const CLUSTER_ID: u64 = 7;
@@ -40,6 +42,10 @@ pub(super) struct Core {
     pub(super) durable: Lsn,
     /// That it lost what it held, durably, until it has rejoined.
     pub(super) abstention: Option<Abstention>,
+    /// What its clock showed when it was started.
+    pub(super) started: Time,
+    /// What follows its log, if anything does.
+    pub(super) mirror: Option<LiveMirror>,
     /// The generation in which its log began.
     pub(super) log_generation: Generation,
 }
@@ -90,6 +96,8 @@ impl Node {
             durable: Lsn::ZERO,
             abstention: None,
             log_generation: Generation::FIRST,
+            started: Time::default(),
+            mirror: None,
         };
         Self {
             epoch: 0,
@@ -121,6 +129,8 @@ impl Node {
             core.disk = Disk::default();
             core.durable = Lsn::ZERO;
             core.abstention = None;
+            // What it followed is gone.
+            core.mirror = None;
         }
     }
 

@@ -1,17 +1,20 @@
 //! What is done to a world from outside: starts, crashes, freezes, damage, and messages held back.
 
 use engine::config::ShardConfig;
-use engine::shard::LogSpace;
+use engine::shard::{LogSpace, StringShard};
+use engine::time::Time;
 use net::peer::message::{ChosenNotice, PeerMessage};
 use net::resp::slot::shard_of;
 use plog::block::BLOCK_SIZE;
+use plog::checkpoint::CheckpointId;
 use plog::frame::FRAME_HEADER_SIZE;
 use plog::recovery::Recovered;
 use plog::vocabulary::{AcceptorId, Ballot, BootEpoch, EntityId, Entry, Generation, Lsn};
 
-use crate::checkers::Boot;
+use crate::checkers::{Boot, Violation};
 use crate::disk::Disk;
 use crate::faults::Faults;
+use crate::mirroring::DiskReplayer;
 use crate::trace::What;
 use crate::world::node::{RecoveredCore, recover};
 use crate::world::{CoreId, Hold, World};
@@ -66,6 +69,7 @@ impl World {
         let start = self.nodes[index].starts;
         let known = self.nodes[index].generations;
         let is_full = self.full.contains(&node);
+        let now = self.clock_of(node);
         for (id, mut core) in self.core_ids(node).into_iter().zip(recovered) {
             core.shard.know_generations(known);
             self.look_at_recovery(Boot { node, core: id.core, start }, boot, &core);
@@ -79,15 +83,22 @@ impl World {
                 }
                 Some(lost) => shard.finish_recovery_abstaining(tail, lost),
             }
+            let is_whole = core.abstention.is_none() && !self.is_damageable(node);
+            if is_whole && self.replays_disks() {
+                let looked = self.compare_with_files(id, &shard);
+                self.note(looked);
+            }
             if is_full {
                 shard.set_log_space(LogSpace::Full);
             }
             let core = self.core(id);
             core.shard = Some(shard);
+            core.started = now;
             core.write = None;
             core.part_write = None;
             core.tick_at = None;
         }
+        self.register_mirrors(node);
         self.connect(node);
         for id in self.core_ids(node) {
             self.pump(id);
@@ -163,6 +174,85 @@ impl World {
             let seen = self.checker.durable(boot.node, &known, record);
             self.note(seen);
         }
+    }
+
+    /// Whether disks are replayed and compared in this run: in a quarter of all seeds, spread over
+    /// mixes and sizes. It costs as much as all other checkers together.
+    #[must_use]
+    pub fn replays_disks(&self) -> bool {
+        self.config.seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 62 == 0
+    }
+
+    /// Whether a mirror that is fed with a core's files comes to what its shard is: just started,
+    /// or with all of it durable.
+    fn compare_with_files(&mut self, id: CoreId, shard: &StringShard) -> Result<(), Violation> {
+        let replayer = self.replay_disk(id, shard.config().request_ids_max)?;
+        self.checker.replayed(id.node, shard, &replayer)
+    }
+
+    /// A mirror of the files of each core of a running node, compared with what the node holds. For
+    /// a world at rest.
+    ///
+    /// # Errors
+    ///
+    /// What differs.
+    ///
+    /// # Panics
+    ///
+    /// When the node is down.
+    pub fn replay_files(&mut self, node: u8) -> Result<Vec<DiskReplayer>, Violation> {
+        let mut replayers = Vec::new();
+        for id in self.core_ids(node) {
+            let limit = self.shard(id).config().request_ids_max;
+            let replayer = self.replay_disk(id, limit)?;
+            let Self { nodes, checker, .. } = self;
+            let core = &nodes[usize::from(id.node)].cores[usize::from(id.core)];
+            let shard = core.shard.as_ref().expect("just seen");
+            checker.replayed(node, shard, &replayer)?;
+            replayers.push(replayer);
+        }
+        Ok(replayers)
+    }
+
+    /// Whether a running node holds the same of an entity as the mirrors of its files, if it has it
+    /// in memory.
+    ///
+    /// # Errors
+    ///
+    /// When it does not.
+    pub fn same_state(
+        &mut self,
+        node: u8,
+        entity: EntityId,
+        replayers: &[DiskReplayer],
+    ) -> Result<(), Violation> {
+        let id = self.owner(node, entity);
+        let Self { nodes, checker, .. } = self;
+        let core = &nodes[usize::from(id.node)].cores[usize::from(id.core)];
+        let shard = core.shard.as_ref().expect("asked while it is up");
+        checker.same_state(node, shard, &replayers[usize::from(id.core)], entity)
+    }
+
+    /// Does something with a shard of a running node, as who embeds it would.
+    ///
+    /// # Panics
+    ///
+    /// When the node is down.
+    pub fn with_shard<T>(
+        &mut self,
+        id: CoreId,
+        action: impl FnOnce(&mut StringShard, Time) -> T,
+    ) -> T {
+        let now = self.clock_of(id.node);
+        let result = action(self.core(id).shard.as_mut().expect("the node is up"), now);
+        self.pump(id);
+        result
+    }
+
+    /// What a core has on its disk.
+    #[must_use]
+    pub fn disk(&self, id: CoreId) -> &Disk {
+        &self.nodes[usize::from(id.node)].cores[usize::from(id.core)].disk
     }
 
     /// Lets a node hear from another that its chain at an entry is not the chosen history's.
@@ -381,6 +471,39 @@ impl World {
         for id in self.core_ids(node) {
             if let Some(shard) = self.core(id).shard.as_mut() {
                 shard.set_log_space(space);
+            }
+            self.pump(id);
+        }
+    }
+
+    /// Has every core of a node begin a checkpoint. Their numbers.
+    ///
+    /// # Panics
+    ///
+    /// When the node is down, or a core has nothing to hold.
+    pub fn request_checkpoint(&mut self, node: u8) -> Vec<CheckpointId> {
+        let ids = self.core_ids(node);
+        let order = |id: CoreId| {
+            let shard = self.core(id).shard.as_mut().expect("told while it is up");
+            let number = shard.request_checkpoint().expect("it has written something");
+            self.pump(id);
+            number
+        };
+        ids.into_iter().map(order).collect()
+    }
+
+    /// Stops or resumes the cleaner of every core of a node that runs.
+    ///
+    /// # Panics
+    ///
+    /// When the node is down.
+    pub fn pause_cleaner(&mut self, node: u8, is_paused: bool) {
+        for id in self.core_ids(node) {
+            let shard = self.core(id).shard.as_mut().expect("told while it is up");
+            if is_paused {
+                shard.pause_cleaner();
+            } else {
+                shard.resume_cleaner();
             }
             self.pump(id);
         }

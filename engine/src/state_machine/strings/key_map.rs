@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, btree_map};
 
+use plog::memory::block_bytes;
+
 /// Up to this many keys stand in a sorted vector; a tree's first node alone is as large.
 const FEW_MAX: usize = 16;
 
@@ -82,6 +84,14 @@ impl<V> KeyMap<V> {
     /// Whether there is no key.
     pub(super) fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Bytes of the blocks that hold the pairs and, of few, the keys. Of many, counting them would
+    /// take too long: `None`.
+    pub(super) fn block_bytes(&self) -> Option<usize> {
+        let Self::Few(pairs) = self else { return None };
+        let table = block_bytes(pairs.capacity() * size_of::<(Box<[u8]>, V)>());
+        Some(table + pairs.iter().map(|(key, _)| block_bytes(key.len())).sum::<usize>())
     }
 
     /// All keys with their values, ascending.

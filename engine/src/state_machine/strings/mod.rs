@@ -29,6 +29,7 @@ use crate::state_machine::strings::effects::Effects;
 use crate::state_machine::strings::evaluation::Evaluation;
 use crate::state_machine::strings::key_map::KeyMap;
 use crate::state_machine::{InvalidState, StateMachine};
+use plog::memory;
 
 pub use crate::state_machine::strings::overlay::Overlay;
 
@@ -87,6 +88,11 @@ impl Strings {
     #[must_use]
     pub fn version(&self, key: &[u8]) -> Option<Entry> {
         self.keys.get(key).map(|record| record.version)
+    }
+
+    /// Every key with its value and version, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8], Entry)> {
+        self.keys.iter().map(|(key, record)| (key, &*record.value, record.version))
     }
 
     fn put(&mut self, key: &[u8], value: &[u8], version: Entry) {
@@ -174,6 +180,15 @@ impl StateMachine for Strings {
 
     fn memory_bytes(&self) -> usize {
         size_of::<Self>() + self.content_bytes + self.keys.len() * KEY_OVERHEAD_BYTES
+    }
+
+    fn block_bytes(&self) -> usize {
+        let of_value = |(_, record): (_, &Record)| memory::shared_bytes(record.value.len());
+        self.keys.block_bytes().map_or_else(
+            // A block is an eighth larger than what it holds, in the mean.
+            || self.content_bytes / 8 * 9 + self.keys.len() * (KEY_OVERHEAD_BYTES + 16),
+            |keys| keys + self.keys.iter().map(of_value).sum::<usize>(),
+        )
     }
 
     fn key_count(&self) -> u32 {

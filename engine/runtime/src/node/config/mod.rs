@@ -122,6 +122,13 @@ pub struct LogTable {
     /// Bytes of log that are kept, though no longer needed here, for peers that were away. Shared
     /// out evenly among the cores.
     pub hold_bytes: u64,
+    /// Chosen entries at or below an entity's last image that are found in the log at once, for
+    /// peers that are a little behind.
+    pub hold_entries: u32,
+    /// A core frees segments no faster, unless the log nears its limit.
+    pub clean_rate_bytes_per_s: u64,
+    /// Bytes that each core keeps aside for the day when the disk is full; 0 = none.
+    pub disk_reserve_bytes: u64,
     /// A core's checkpoint begins when it wrote so many bytes of log since its last one began.
     pub checkpoint_log_bytes: u64,
     /// And when the log written since is at least so many percent of its last checkpoint's size.
@@ -162,12 +169,16 @@ pub struct ConsensusTable {
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MemoryTable {
+    /// Bytes of memory for all that grows with data; beyond it, cold entities are evicted.
+    pub limit_bytes: u64,
+    /// Of entities with more bytes of state than this only a cache is kept in memory; 0 = off.
+    pub values_on_disk_above_bytes: u32,
+    /// Bytes of memory for that cache, out of `limit_bytes`.
+    pub values_cache_bytes: u64,
     /// Entities the node may ever hold.
     pub entities_max: u64,
     /// Entities kept in memory; beyond it, cold ones are evicted.
     pub entities_in_memory_max: u64,
-    /// Bytes of entity state kept in memory; beyond it, cold ones are evicted.
-    pub state_max_bytes: u64,
     /// Commands waiting, above which new ones are answered with BUSY.
     pub waiting_commands_max: u64,
     /// Messages parked for entities that are being read back.
@@ -245,6 +256,9 @@ impl Default for LogTable {
             prepare_rate_bytes_per_s: 400_000_000,
             size_max_bytes: 16 << 30,
             hold_bytes: 1 << 30,
+            hold_entries: 16,
+            clean_rate_bytes_per_s: 1 << 30,
+            disk_reserve_bytes: 320 << 20,
             checkpoint_log_bytes: 512 << 20,
             checkpoint_log_percent: 200,
             checkpoint_rate_bytes_per_s: 200_000_000,
@@ -273,9 +287,11 @@ impl Default for ConsensusTable {
 impl Default for MemoryTable {
     fn default() -> Self {
         Self {
-            entities_max: 1 << 24,
-            entities_in_memory_max: 1 << 20,
-            state_max_bytes: 4 << 30,
+            limit_bytes: 4 << 30,
+            values_on_disk_above_bytes: 0,
+            values_cache_bytes: 256 << 20,
+            entities_max: 1 << 32,
+            entities_in_memory_max: 1 << 32,
             waiting_commands_max: 65_536,
             parked_messages_max: 16_384,
             request_ids_max: 4096,

@@ -34,7 +34,12 @@ impl Config {
             waiting_commands_max: Self::share(self.memory.waiting_commands_max, cores),
             max_embedded_value: size(consensus.max_embedded_value_bytes),
             entities_in_memory_max: Self::share(self.memory.entities_in_memory_max, cores),
-            state_bytes_max: Self::share(self.memory.state_max_bytes, cores),
+            memory_bytes_max: Self::share(self.memory.limit_bytes, cores),
+            values_on_disk_above: size(self.memory.values_on_disk_above_bytes),
+            values_cache_bytes: usize::try_from(
+                self.memory.values_cache_bytes / u64::from(cores.max(1)),
+            )
+            .expect("this machine has 64-bit addresses"),
             entities_max: Self::share(self.memory.entities_max, cores),
             parked_messages_max: Self::share(self.memory.parked_messages_max, cores),
             request_ids_max: size(self.memory.request_ids_max),
@@ -46,6 +51,8 @@ impl Config {
             checkpoint_log_percent: u64::from(self.log.checkpoint_log_percent),
             checkpoint_bytes_per_second: self.log.checkpoint_rate_bytes_per_s,
             log_hold_bytes: self.log.hold_bytes / u64::from(cores.max(1)),
+            hold_entries: size(self.log.hold_entries),
+            clean_bytes_per_second: self.log.clean_rate_bytes_per_s,
             ..base
         }
     }

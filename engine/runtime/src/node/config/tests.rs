@@ -246,7 +246,10 @@ fn what_a_node_may_hold_is_shared_out_among_its_cores() {
     let config = Config::default();
     let one = config.shard_config(0, 1, BootEpoch(1));
     let third = config.shard_config(2, 3, BootEpoch(1));
-    assert_eq!(one.entities_max, 1 << 24);
+    assert_eq!(one.memory_bytes_max, 4 << 30);
+    assert!(third.memory_bytes_max * 3 >= one.memory_bytes_max);
+    assert!(third.memory_bytes_max * 3 < one.memory_bytes_max + 3);
+    assert_eq!(one.entities_max, 1 << 32);
     assert!(third.entities_max * 3 >= one.entities_max);
     assert!(third.entities_max * 3 < one.entities_max + 3);
     assert_eq!(third.request_ids_max, one.request_ids_max, "replicated state is not shared out");

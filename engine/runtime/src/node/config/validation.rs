@@ -21,6 +21,9 @@ const ENTRY_OVERHEAD_BYTES: u64 = 128 << 10;
 /// a checkpoint needs, and one for what is appended anew.
 const SEGMENTS_MIN: u64 = 4;
 
+/// A key, its value, and the first and last it may have.
+type Range = (&'static str, u64, u64, u64);
+
 impl Config {
     /// Refuses the first thing that is wrong.
     pub(super) fn validate(&self) -> Result<(), ConfigError> {
@@ -28,16 +31,14 @@ impl Config {
         self.validate_members()?;
         self.validate_relations()?;
         self.validate_log_size()?;
+        self.validate_memory()?;
         self.validate_addresses()
     }
 
-    fn validate_ranges(&self) -> Result<(), ConfigError> {
-        let (log, consensus) = (&self.log, &self.consensus);
-        let (memory, limits) = (&self.memory, &self.limits);
+    fn log_ranges(&self) -> Vec<Range> {
+        let log = &self.log;
         let mib = 1 << 20;
-        let ranges: &[(&str, u64, u64, u64)] = &[
-            ("cluster_id", self.cluster_id.0, 1, u64::MAX),
-            ("cores", self.cores.into(), 0, CORES_MAX.into()),
+        vec![
             ("log.segment_size_bytes", log.segment_size_bytes.into(), 4 * mib, 1024 * mib),
             ("log.spare_segments", log.spare_segments.into(), 1, 64),
             ("log.pending_max_bytes", log.pending_max_bytes.into(), mib, 1024 * mib),
@@ -47,9 +48,21 @@ impl Config {
             ("log.prepare_rate_bytes_per_s", log.prepare_rate_bytes_per_s, mib, 1 << 40),
             ("log.size_max_bytes", log.size_max_bytes, 32 * mib, 1 << 50),
             ("log.hold_bytes", log.hold_bytes, 0, 1 << 50),
+            ("log.hold_entries", log.hold_entries.into(), 0, 65_536),
+            ("log.disk_reserve_bytes", log.disk_reserve_bytes, 0, 1 << 40),
+            ("log.clean_rate_bytes_per_s", log.clean_rate_bytes_per_s, mib, 1 << 40),
             ("log.checkpoint_log_bytes", log.checkpoint_log_bytes, mib, 1 << 50),
             ("log.checkpoint_log_percent", log.checkpoint_log_percent.into(), 10, 10_000),
             ("log.checkpoint_rate_bytes_per_s", log.checkpoint_rate_bytes_per_s, mib, 1 << 40),
+        ]
+    }
+
+    fn validate_ranges(&self) -> Result<(), ConfigError> {
+        let (consensus, limits) = (&self.consensus, &self.limits);
+        let mib = 1 << 20;
+        let ranges: &[Range] = &[
+            ("cluster_id", self.cluster_id.0, 1, u64::MAX),
+            ("cores", self.cores.into(), 0, CORES_MAX.into()),
             ("consensus.request_timeout_ms", consensus.request_timeout_ms.into(), 10, 600_000),
             ("consensus.duel_lease_ms", consensus.duel_lease_ms.into(), 0, 10_000),
             ("consensus.retry_ms", consensus.retry_ms.into(), 5, 60_000),
@@ -66,12 +79,6 @@ impl Config {
             ("consensus.image_every_entries", consensus.image_every_entries.into(), 1, 1_000_000),
             ("consensus.catch_up_max_bytes", consensus.catch_up_max_bytes.into(), 4096, 4 * mib),
             ("consensus.sweep_every_ms", consensus.sweep_every_ms.into(), 100, 86_400_000),
-            ("memory.entities_max", memory.entities_max, 1, 1 << 32),
-            ("memory.entities_in_memory_max", memory.entities_in_memory_max, 64, 1 << 32),
-            ("memory.state_max_bytes", memory.state_max_bytes, mib, 1 << 44),
-            ("memory.waiting_commands_max", memory.waiting_commands_max, 16, 1 << 24),
-            ("memory.parked_messages_max", memory.parked_messages_max, 16, 1 << 24),
-            ("memory.request_ids_max", memory.request_ids_max.into(), 1, 1 << 20),
             ("limits.connections_max", limits.connections_max.into(), 1, 1 << 20),
             ("limits.pipeline_max", limits.pipeline_max.into(), 1, 1 << 20),
             (
@@ -103,7 +110,9 @@ impl Config {
                 256 * mib,
             ),
         ];
-        for &(key, value, first, last) in ranges {
+        let (log_ranges, memory_ranges) = (self.log_ranges(), self.memory_ranges());
+        let all = log_ranges.iter().chain(ranges).chain(&memory_ranges);
+        for &(key, value, first, last) in all {
             if !(first..=last).contains(&value) {
                 return Err(ConfigError::OutOfRange {
                     key: key.to_owned(),
@@ -120,8 +129,8 @@ impl Config {
             });
         }
         for (key, bytes) in [
-            ("log.segment_size_bytes", log.segment_size_bytes),
-            ("log.frame_size_max_bytes", log.frame_size_max_bytes),
+            ("log.segment_size_bytes", self.log.segment_size_bytes),
+            ("log.frame_size_max_bytes", self.log.frame_size_max_bytes),
         ] {
             if !bytes.is_multiple_of(4096) {
                 return Err(ConfigError::OutOfRange {
@@ -132,6 +141,27 @@ impl Config {
             }
         }
         Ok(())
+    }
+
+    /// Keys of `[memory]` with their values and ranges.
+    fn memory_ranges(&self) -> [(&'static str, u64, u64, u64); 8] {
+        let memory = &self.memory;
+        let mib = 1 << 20;
+        [
+            ("memory.limit_bytes", memory.limit_bytes, 64 * mib, 1 << 44),
+            (
+                "memory.values_on_disk_above_bytes",
+                memory.values_on_disk_above_bytes.into(),
+                0,
+                4 * mib,
+            ),
+            ("memory.values_cache_bytes", memory.values_cache_bytes, 0, 1 << 44),
+            ("memory.entities_max", memory.entities_max, 1, 1 << 32),
+            ("memory.entities_in_memory_max", memory.entities_in_memory_max, 64, 1 << 32),
+            ("memory.waiting_commands_max", memory.waiting_commands_max, 16, 1 << 24),
+            ("memory.parked_messages_max", memory.parked_messages_max, 16, 1 << 24),
+            ("memory.request_ids_max", memory.request_ids_max.into(), 1, 1 << 20),
+        ]
     }
 
     fn validate_members(&self) -> Result<(), ConfigError> {
@@ -338,6 +368,18 @@ impl Config {
                      the other",
                 ));
             }
+        }
+        Ok(())
+    }
+
+    fn validate_memory(&self) -> Result<(), ConfigError> {
+        let memory = &self.memory;
+        if memory.values_on_disk_above_bytes > 0 && memory.values_cache_bytes > memory.limit_bytes {
+            return Err(contradiction(
+                ("memory.values_cache_bytes", memory.values_cache_bytes),
+                ("memory.limit_bytes", memory.limit_bytes),
+                "the cache is a part of the limit; lower the first or raise the other",
+            ));
         }
         Ok(())
     }

@@ -13,6 +13,7 @@
 //! DIR/identity[.copy]   cluster, node, incarnation, cores, replicas; written once
 //! DIR/boot[.copy]       boot epoch; made durable at each start before anything speaks
 //! DIR/peers/node-N[.copy]   incarnation of peer N, as first met
+//! DIR/reached-N[.copy]  newest segment that core N's log is known to have reached
 //! DIR/core-N/           log of core N: segments and spares
 //! DIR/core-N/abstains[.copy]   that this log was found damaged, where, and when
 //! ```
@@ -36,6 +37,7 @@ pub use crate::node::data_directory::identity::{
     DirectoryIdentity, ExpectedIdentity, random_incarnation,
 };
 pub use crate::node::data_directory::locked_directory::LockedDirectory;
+pub use crate::node::data_directory::reached::{load_reached, repair_reached, write_reached};
 pub use crate::node::data_directory::survey::{Finding, Survey, Verdict};
 
 mod abstains;
@@ -49,6 +51,7 @@ mod identity;
 mod levels;
 mod lock;
 mod locked_directory;
+mod reached;
 mod survey;
 #[cfg(test)]
 mod tests;

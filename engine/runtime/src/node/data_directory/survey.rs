@@ -10,10 +10,13 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use plog::segment::SegmentId;
+
 use crate::node::data_directory::boot_epoch::{BOOT, decode_boot};
 use crate::node::data_directory::contents::{CORE_PREFIX, PEERS, core_directory, first_segment};
 use crate::node::data_directory::identity::{DirectoryIdentity, IDENTITY};
 use crate::node::data_directory::lock::LOCK;
+use crate::node::data_directory::reached::{self, REACHED};
 use crate::node::known_incarnations::{self, MEMBERS_MAX, decode_incarnation};
 use crate::node::two_copies::{COPY_SUFFIX, Copies, CopyError, FactKind, TEMPORARY_SUFFIX};
 
@@ -96,6 +99,10 @@ impl Survey {
         survey.identity = survey.fact(path, &IDENTITY, IDENTITY.name, DirectoryIdentity::decode);
         let boot = survey.fact(path, &BOOT, BOOT.name, decode_boot);
         survey.judge_together(path, boot);
+        for core in 0..survey.identity.map_or(0, |identity| identity.core_count) {
+            let name = reached::name_of(core);
+            survey.fact(path, &REACHED, &name, |fact| reached::decode(fact).map(Reached));
+        }
         survey.judge_directories(path, boot.map_or(0, |(epoch, _)| epoch));
         survey.judge_names(path)?;
         survey.judge_peers(&path.join(PEERS))?;
@@ -225,6 +232,9 @@ impl Survey {
             if stem == IDENTITY.name || stem == BOOT.name || name == PEERS || name == "lost+found" {
                 continue;
             }
+            if reached::is_name(&name) {
+                continue;
+            }
             if name == LOCK {
                 let process = std::fs::read_to_string(path.join(LOCK)).unwrap_or_default();
                 let text = match process.trim().parse::<u32>() {
@@ -315,6 +325,20 @@ impl Fact for (u32, u128) {
 
     fn merge(first: Self, second: Self) -> Option<Self> {
         (first.1 == second.1).then(|| first.max(second))
+    }
+}
+
+/// The newest segment that a log is known to have reached.
+#[derive(Clone, Copy, Eq, Ord, PartialEq, PartialOrd)]
+struct Reached(SegmentId);
+
+impl Fact for Reached {
+    fn describe(&self) -> String {
+        format!("the log has reached segment {}", self.0)
+    }
+
+    fn merge(first: Self, second: Self) -> Option<Self> {
+        Some(first.max(second))
     }
 }
 

@@ -1,0 +1,242 @@
+//! The network between nodes, and between clients and nodes: every connection goes through a link
+//! of this proxy, which can be cut, stalled, slowed, or broken in the middle of a frame.
+//!
+//! One thread carries all bytes. What is done to a link is told to it through a channel; what came
+//! of it stands in the link's [`Effects`], so that whoever asked can see that it took effect.
+
+mod carrier;
+mod pipe;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Sender, channel};
+
+use mio::{Poll, Waker};
+
+use crate::proxy::carrier::Carrier;
+
+/// What a link does with what it is given.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Rule {
+    /// Carries it.
+    Open,
+    /// Resets every connection, and each new one at once.
+    Cut,
+    /// Carries nothing, and ends nothing either: bytes wait.
+    Stall,
+    /// Carries requests, and no answers.
+    StallAnswers,
+    /// Carries so many bytes a second in each direction of a connection.
+    Slow(u32),
+    /// Carries so many bytes on a connection, then half of what comes next, and resets it.
+    Break(u32),
+}
+
+/// What is told to the thread about a link.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Change {
+    /// It has this rule from now on.
+    Rule(Rule),
+    /// Its connections end now.
+    Reset,
+}
+
+/// What came of the rules of a link so far.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// Bytes carried.
+    pub carried: AtomicU64,
+    /// Connections reset or not let in.
+    pub cut: AtomicU64,
+    /// Connections reset between two halves of what came in one piece.
+    pub broken: AtomicU64,
+    /// Bytes that had to wait.
+    pub withheld: AtomicU64,
+}
+
+/// One way through the proxy.
+#[derive(Clone, Copy, Debug)]
+pub struct Way {
+    /// Where the proxy listens.
+    pub from: SocketAddr,
+    /// Whom it connects to.
+    pub to: SocketAddr,
+}
+
+/// The running proxy. It ends with the process.
+#[derive(Debug)]
+pub struct Proxy {
+    changes: Sender<(usize, Change)>,
+    waker: Waker,
+    effects: Vec<Arc<Effects>>,
+}
+
+impl Proxy {
+    /// Listens at the beginnings of all ways, which are numbered as they come here.
+    ///
+    /// # Errors
+    ///
+    /// The operating system's; a port that somebody else took.
+    pub fn start(ways: &[Way]) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let waker = Waker::new(poll.registry(), carrier::WAKE)?;
+        let effects: Vec<Arc<Effects>> = ways.iter().map(|_| Arc::default()).collect();
+        let (changes, received) = channel();
+        let mut carrier = Carrier::new(poll, ways, &effects, received)?;
+        std::thread::Builder::new().name("proxy".to_owned()).spawn(move || {
+            loop {
+                carrier.turn().expect("the operating system tells of events");
+            }
+        })?;
+        Ok(Self { changes, waker, effects })
+    }
+
+    /// From now on, link `link` does this.
+    pub fn set(&self, link: usize, rule: Rule) {
+        self.tell(link, Change::Rule(rule));
+    }
+
+    /// Ends the connections of link `link`; its rule stays.
+    pub fn reset(&self, link: usize) {
+        self.tell(link, Change::Reset);
+    }
+
+    fn tell(&self, link: usize, change: Change) {
+        self.changes.send((link, change)).expect("the proxy runs as long as the process");
+        self.waker.wake().expect("the proxy runs as long as the process");
+    }
+
+    /// What came of the rules of these links together: cut, broken, withheld.
+    pub fn effects(&self, links: &[usize]) -> [u64; 3] {
+        links.iter().fold([0; 3], |[cut, broken, withheld], link| {
+            let effects = &self.effects[*link];
+            [
+                cut + effects.cut.load(Ordering::Relaxed),
+                broken + effects.broken.load(Ordering::Relaxed),
+                withheld + effects.withheld.load(Ordering::Relaxed),
+            ]
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{SocketAddr, TcpListener, TcpStream};
+    use std::time::{Duration, Instant};
+
+    use super::{Proxy, Rule, Way};
+
+    /// A proxy before a server that sends back what it gets.
+    fn echo() -> (Proxy, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let to = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                std::thread::spawn(move || {
+                    let mut bytes = [0; 4096];
+                    while let Ok(count) = stream.read(&mut bytes) {
+                        if count == 0 || stream.write_all(&bytes[..count]).is_err() {
+                            break;
+                        }
+                    }
+                });
+            }
+        });
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        let from = free.local_addr().unwrap();
+        drop(free);
+        (Proxy::start(&[Way { from, to }]).unwrap(), from)
+    }
+
+    fn connect(address: SocketAddr) -> TcpStream {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        stream
+    }
+
+    fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !condition() {
+            assert!(Instant::now() < deadline, "waited in vain for: {what}");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    #[test]
+    fn an_open_link_carries_everything_in_order() {
+        let (_proxy, address) = echo();
+        let mut stream = connect(address);
+        let sent: Vec<u8> = (0..1_000_000_u32).map(|number| (number % 251) as u8).collect();
+        let mut writer = stream.try_clone().unwrap();
+        let copy = sent.clone();
+        let thread = std::thread::spawn(move || writer.write_all(&copy).unwrap());
+        let mut received = vec![0; sent.len()];
+        stream.read_exact(&mut received).unwrap();
+        thread.join().unwrap();
+        assert!(sent == received);
+    }
+
+    #[test]
+    fn a_stalled_link_holds_bytes_back_until_it_is_open() {
+        let (proxy, address) = echo();
+        let mut stream = connect(address);
+        let mut received = [0; 4];
+        stream.write_all(b"ping").unwrap();
+        stream.read_exact(&mut received).unwrap();
+        for rule in [Rule::Stall, Rule::StallAnswers] {
+            let before = proxy.effects(&[0])[2];
+            proxy.set(0, rule);
+            wait_until("bytes to be withheld", || {
+                let mut writer = &stream;
+                writer.write_all(b"pong").unwrap();
+                std::thread::sleep(Duration::from_millis(20));
+                proxy.effects(&[0])[2] > before
+            });
+            stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+            while stream.read(&mut received).is_ok() {}
+            proxy.set(0, Rule::Open);
+            stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+            stream.read_exact(&mut received).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_cut_link_ends_connections_and_a_broken_one_ends_them_halfway() {
+        let (proxy, address) = echo();
+        let mut stream = connect(address);
+        let mut received = [0; 4];
+        stream.write_all(b"ping").unwrap();
+        stream.read_exact(&mut received).unwrap();
+        proxy.set(0, Rule::Cut);
+        assert!(matches!(stream.read(&mut received), Ok(0) | Err(_)), "it is reset");
+        wait_until("new ones to be refused", || {
+            let mut stream = connect(address);
+            drop(stream.write_all(b"ping"));
+            stream.read_exact(&mut received).is_err() && proxy.effects(&[0])[0] > 1
+        });
+        proxy.set(0, Rule::Break(10));
+        wait_until("a connection to break", || {
+            let mut stream = connect(address);
+            drop(stream.write_all(b"ping"));
+            if stream.read_exact(&mut received).is_err() {
+                return false;
+            }
+            drop(stream.write_all(b"twelve bytes"));
+            let mut rest = Vec::new();
+            drop(stream.read_to_end(&mut rest));
+            assert!(rest.len() < 12, "half of it at most: {rest:?}");
+            proxy.effects(&[0])[1] > 0
+        });
+        proxy.set(0, Rule::Slow(2000));
+        wait_until("bytes to be slow", || {
+            let mut stream = connect(address);
+            drop(stream.write_all(&[7; 1000]));
+            drop(stream.read_exact(&mut [0; 1000]));
+            proxy.effects(&[0])[2] > 0
+        });
+    }
+}
