@@ -131,6 +131,7 @@ enum Event {
     Tick {
         to: CoreId,
         start: u32,
+        at: u64,
     },
     /// A live mirror looks at its log.
     Mirror {
@@ -646,7 +647,7 @@ impl World {
         let at = clock.world_us(timeout).max(now);
         if core.tick_at.is_none_or(|tick| at < tick) {
             core.tick_at = Some(at);
-            self.schedule_at(at, Event::Tick { to: id, start });
+            self.schedule_at(at, Event::Tick { to: id, start, at });
         }
     }
 
