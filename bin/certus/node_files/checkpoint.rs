@@ -78,18 +78,24 @@ pub fn line_of(
     (0..ATTEMPTS).find_map(|_| {
         let pointer = read_pointer(directory, false).ok()??;
         let mut line = None;
-        read_tables(directory, &identity, pointer, |row| {
-            if row.entity == entity {
-                let what = match row.image {
-                    Some(image) => format!(
-                        "its image of entry {}, {} bytes, {} keys",
-                        row.applied.0, image.length, row.keys
-                    ),
-                    None => "that it abstains".to_owned(),
-                };
-                line = Some(format!("checkpoint {} holds {what}", pointer.checkpoint));
-            }
-        })
+        read_tables(
+            directory,
+            &identity,
+            pointer,
+            |_, _| true,
+            |row| {
+                if row.entity == entity {
+                    let what = match row.image {
+                        Some(image) => format!(
+                            "its image of entry {}, {} bytes, {} keys",
+                            row.applied.0, image.length, row.keys
+                        ),
+                        None => "that it abstains".to_owned(),
+                    };
+                    line = Some(format!("checkpoint {} holds {what}", pointer.checkpoint));
+                }
+            },
+        )
         .ok()?;
         Some(line)
     })?

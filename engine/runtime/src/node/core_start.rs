@@ -211,15 +211,20 @@ fn read_core(parts: &mut CoreParts) -> Result<Option<ReadCore>, Fatal> {
         &mut parts.found,
         known.is_some(),
         epoch,
+        || parts.shared.is_stopping(),
         &mut shard,
-    )?;
+    );
+    let checkpoint = match checkpoint {
+        Err(RecoveryError::Stopped) => return Ok(None),
+        checkpoint => checkpoint?,
+    };
     let log = read_log(
         &parts.directory,
         log_identity,
         &parts.found,
         checkpoint.pointer,
         || parts.shared.is_stopping(),
-        |scanned| shard.recover_record(scanned.lsn, scanned.location, &scanned.record),
+        |records| shard.recover_records(records),
     );
     let log = match log {
         Err(RecoveryError::Stopped) => return Ok(None),
