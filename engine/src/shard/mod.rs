@@ -51,7 +51,7 @@ use crate::shard::serving::CatchUpJob;
 use crate::shard::sweep::Sweeps;
 use crate::state_machine::StateMachine;
 use crate::state_machine::strings::Strings;
-use crate::status::ShardStatus;
+use crate::status::{ShardStatus, as_u64};
 use crate::time::Time;
 
 pub(crate) use crate::shard::entity_table::Place;
@@ -596,7 +596,6 @@ impl<M: StateMachine> Shard<M> {
     /// Counters and gauges.
     #[must_use]
     pub fn status(&self) -> ShardStatus {
-        let as_u64 = |count: usize| u64::try_from(count).expect("a count fits 64 bits");
         let log = &self.context.log;
         ShardStatus {
             counters: self.context.counters,

@@ -154,9 +154,7 @@ pub fn read_tables(
         let wrong = |error| CheckpointError::Part { file: path.clone(), error };
         let file = File::from(open_direct(&path).map_err(io)?);
         let size = file.metadata().map_err(io)?.len();
-        let block = u64::try_from(BLOCK_SIZE).expect("a block is small");
-        let seal_at = size.checked_sub(block).filter(|at| at.is_multiple_of(block));
-        let seal_at = seal_at.ok_or_else(|| wrong(PartError::NotSealed))?;
+        let seal_at = Seal::offset_in(size).map_err(wrong)?;
         file.read_exact_at(&mut buffer[..BLOCK_SIZE], seal_at).map_err(io)?;
         let seal = Seal::parse(&buffer[..BLOCK_SIZE], identity, part, size).map_err(wrong)?;
         let mut table = TableReader::new(seal);

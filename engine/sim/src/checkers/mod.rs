@@ -18,7 +18,6 @@ use crate::checkers::cursors::Cursors;
 use crate::checkers::order::Order;
 use crate::checkers::promises::Promises;
 use crate::checkers::reveal::Reveal;
-
 use crate::mirroring::DiskReplayer;
 
 pub use crate::violation::Violation;
