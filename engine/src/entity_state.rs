@@ -7,6 +7,8 @@
 //! state          the state machine's own encoding, to the end
 //! ```
 
+use plog::vocabulary::Entry;
+
 use crate::request_ids::RequestIds;
 use crate::state_machine::{InvalidState, StateMachine};
 
@@ -19,6 +21,25 @@ pub fn encode<M: StateMachine>(request_ids: &RequestIds, state: &M) -> Vec<u8> {
     request_ids.encode(&mut bytes);
     state.encode(&mut bytes);
     bytes
+}
+
+/// The request ids, and the state, which must stand at `applied`.
+///
+/// # Errors
+///
+/// When the bytes are not what [`encode`] writes, or the state stands elsewhere: both are bytes
+/// from outside, and the next entry has to follow the state's.
+pub fn decode<M: StateMachine>(
+    bytes: &[u8],
+    applied: Entry,
+) -> Result<(RequestIds, M), InvalidState> {
+    let (request_ids, state) = split(bytes)?;
+    let state = M::decode(state)?;
+    if state.applied() != applied {
+        let (offset, length) = (bytes.len(), bytes.len());
+        return Err(InvalidState { what: "entity image", offset, length });
+    }
+    Ok((request_ids, state))
 }
 
 /// The request ids, and the bytes of the state.

@@ -214,3 +214,8 @@ pub struct ShardStatus {
     /// Log records durable.
     pub lsn_durable: u64,
 }
+
+/// A count in the width of this page's figures.
+pub(crate) fn as_u64(count: usize) -> u64 {
+    u64::try_from(count).expect("a count fits 64 bits")
+}

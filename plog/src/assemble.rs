@@ -25,6 +25,22 @@ pub struct LoadedImage {
     pub state: Rc<[u8]>,
 }
 
+impl LoadedImage {
+    /// The image that a record holds, if it is of that kind.
+    #[must_use]
+    pub fn of(record: &LogRecord) -> Option<Self> {
+        let LogRecord::Image { applied, chain, last_value_id, state, .. } = record else {
+            return None;
+        };
+        Some(Self {
+            applied: *applied,
+            chain: *chain,
+            last_value_id: *last_value_id,
+            state: Rc::clone(state),
+        })
+    }
+}
+
 /// One entry above the image.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct LoadedEntry {
@@ -139,10 +155,10 @@ impl Assembler {
             return Err(OtherEntity { found, expected: self.entity });
         }
         let entry = record.entry();
-        if let LogRecord::Image { applied, chain, last_value_id, state, .. } = record {
-            if applied >= self.applied() {
-                self.image = Some(LoadedImage { applied, chain, last_value_id, state });
-                self.entries = self.entries.split_off(&applied.next());
+        if let Some(image) = LoadedImage::of(&record) {
+            if entry >= self.applied() {
+                self.image = Some(image);
+                self.entries = self.entries.split_off(&entry.next());
             }
             return Ok(());
         }

@@ -420,6 +420,8 @@ pub struct Index {
     entry_bytes: usize,
     /// Segments before it were freed: what is held of them cannot be read any more.
     oldest: SegmentId,
+    /// New entities are not put in order before [`Index::put_in_order`].
+    defers_order: bool,
 }
 
 impl Index {
@@ -435,6 +437,25 @@ impl Index {
             table_bytes: 0,
             entry_bytes: 0,
             oldest: SegmentId(0),
+            defers_order: false,
+        }
+    }
+
+    /// The same, to be filled from a whole log. Entities are put in order once in the end
+    /// ([`crate::log::Log::with_index`] does it), which is faster than one by one; nothing may be
+    /// walked before.
+    #[must_use]
+    pub fn for_recovery(held_entries: usize) -> Self {
+        Self { defers_order: true, ..Self::new(held_entries) }
+    }
+
+    /// Makes the walks possible again after [`Index::for_recovery`].
+    pub(crate) fn put_in_order(&mut self) {
+        if std::mem::take(&mut self.defers_order) {
+            for table in &mut self.tables {
+                // A set made from an iterator is sorted first, and so does not depend on the table.
+                table.order = table.by_id.keys().copied().collect();
+            }
         }
     }
 
@@ -458,7 +479,7 @@ impl Index {
 
     /// Brings what is known of entities into the processor's caches: look-ups that do not depend on
     /// each other wait for memory together.
-    pub(crate) fn touch(&self, entities: impl Iterator<Item = EntityId>) {
+    pub fn touch(&self, entities: impl Iterator<Item = EntityId>) {
         let mut touched = 0;
         for entity in entities {
             if let Some(known) = self.get(entity) {
@@ -503,7 +524,9 @@ impl Index {
         self.entry_bytes = self.entry_bytes - entry_bytes + known.entry_bytes();
         if is_new {
             self.entities += 1;
-            table.order.insert(entity);
+            if !self.defers_order {
+                table.order.insert(entity);
+            }
             self.table_bytes = self.table_bytes - table_bytes + table.bytes();
         }
     }
@@ -586,6 +609,7 @@ impl Index {
     /// reached.
     #[must_use]
     pub fn entities_after(&self, cursor: Option<EntityId>, limit: usize) -> Vec<EntityOverview> {
+        assert!(!self.defers_order, "an index is put in order before it is walked");
         let first = cursor.map_or(0, sub_table);
         let mut found = Vec::new();
         for (number, table) in self.tables.iter().enumerate().skip(first) {

@@ -226,8 +226,9 @@ impl Log {
     ///
     /// When records were appended already: the order of notice would be wrong.
     #[must_use]
-    pub fn with_index(mut self, index: Index) -> Self {
+    pub fn with_index(mut self, mut index: Index) -> Self {
         assert!(self.durable == self.appended && self.index.is_empty());
+        index.put_in_order();
         self.index = index;
         self
     }

@@ -78,18 +78,24 @@ pub fn line_of(
     (0..ATTEMPTS).find_map(|_| {
         let pointer = read_pointer(directory, false).ok()??;
         let mut line = None;
-        read_tables(directory, &identity, pointer, |row| {
-            if row.entity == entity {
-                let what = match row.image {
-                    Some(image) => format!(
-                        "its image of entry {}, {} bytes, {} keys",
-                        row.applied.0, image.length, row.keys
-                    ),
-                    None => "that it abstains".to_owned(),
-                };
-                line = Some(format!("checkpoint {} holds {what}", pointer.checkpoint));
-            }
-        })
+        read_tables(
+            directory,
+            &identity,
+            pointer,
+            |_, _| true,
+            |row| {
+                if row.entity == entity {
+                    let what = match row.image {
+                        Some(image) => format!(
+                            "its image of entry {}, {} bytes, {} keys",
+                            row.applied.0, image.length, row.keys
+                        ),
+                        None => "that it abstains".to_owned(),
+                    };
+                    line = Some(format!("checkpoint {} holds {what}", pointer.checkpoint));
+                }
+            },
+        )
         .ok()?;
         Some(line)
     })?
@@ -117,9 +123,7 @@ fn look_at(path: &Path, identity: LogIdentity, part: PartId) -> Result<PartSumma
     let file: File = open(path).map_err(words)?;
     let size = file.metadata().map_err(words)?.len();
     let mut buffer = AlignedBuffer::zeroed(CHUNK_SIZE);
-    let block = BLOCK_SIZE as u64;
-    let seal_at = size.checked_sub(block).filter(|at| at.is_multiple_of(block));
-    let seal_at = seal_at.ok_or("it is cut off")?;
+    let seal_at = Seal::offset_in(size).map_err(|error| error.to_string())?;
     file.read_full(&mut buffer, seal_at, BLOCK_SIZE).map_err(words)?;
     let seal = Seal::parse(&buffer[..BLOCK_SIZE], &identity, part, size);
     let mut check = PartCheck::new(seal.map_err(|error| error.to_string())?);

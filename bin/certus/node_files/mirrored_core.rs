@@ -213,10 +213,7 @@ fn read_part(
 ) -> Result<(), PartTrouble> {
     let file: File = open(path)?;
     let size = file.metadata()?.len();
-    let block = BLOCK_SIZE as u64;
-    let cut_off = || io::Error::new(io::ErrorKind::UnexpectedEof, "it is cut off");
-    let seal_at = size.checked_sub(block).filter(|at| at.is_multiple_of(block));
-    let seal_at = seal_at.ok_or_else(cut_off)?;
+    let seal_at = Seal::offset_in(size)?;
     let mut buffer = AlignedBuffer::zeroed(CHUNK_SIZE);
     file.read_full(&mut buffer, seal_at, BLOCK_SIZE)?;
     let seal = Seal::parse(&buffer[..BLOCK_SIZE], identity, part, size)?;
@@ -232,7 +229,7 @@ fn read_part(
     }
     table.finish()?;
     rows.iter().for_each(|row| replayer.load_row(row));
-    if frames_end <= block {
+    if frames_end <= BLOCK_SIZE as u64 {
         return Ok(());
     }
     let mut scanner = Scanner::new(*identity);

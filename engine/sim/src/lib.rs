@@ -21,6 +21,7 @@ pub mod history;
 pub mod minimise;
 pub mod mirroring;
 pub mod mixes;
+pub mod part;
 pub mod plants;
 pub mod random;
 pub mod run;

@@ -4,12 +4,11 @@ use engine::replayer::{KeptIds, ReplayError, Replayer, ReplayerConfig, StateMirr
 use engine::state_machine::strings::Strings;
 use plog::block::BLOCK_SIZE;
 use plog::checkpoint::PartId;
-use plog::checkpoint::seal::{Seal, TableReader};
 use plog::identity::LogIdentity;
 use plog::recovery::Scanner;
-use plog::segment::SegmentId;
 
 use crate::disk::Disk;
+use crate::part::{PartContent, read_part};
 
 /// A replayer of the machine that the nodes serve.
 pub type DiskReplayer = Replayer<StateMirror<Strings>>;
@@ -56,13 +55,8 @@ pub fn load_part(
     part: PartId,
     bytes: &[u8],
 ) -> Result<(), ReplayError> {
-    let size = bytes.len() as u64;
-    let seal = &bytes[bytes.len() - BLOCK_SIZE..];
-    let seal = Seal::parse(seal, identity, part, size).expect("the disk is whole");
-    let (frames, table) = bytes.split_at(usize::try_from(seal.table_offset).expect("32 bits fit"));
-    let mut rows = TableReader::new(seal);
-    rows.feed(table, &mut |row| replayer.load_row(&row));
-    rows.finish().expect("the disk is whole");
+    let PartContent { frames, rows } = read_part(bytes, identity, part).expect("the disk is whole");
+    rows.iter().for_each(|row| replayer.load_row(row));
     let mut result = Ok(());
     if frames.len() > BLOCK_SIZE {
         let mut scanner = Scanner::new(*identity);
@@ -95,7 +89,8 @@ pub fn follow(
         if left == 0 || result.is_err() {
             break;
         }
-        begin_segment(replayer, &mut scanner, segment, bytes)?;
+        replayer.begin_segment(segment)?;
+        scanner.begin_segment(segment, bytes.len() as u64);
         let fed = scanner.feed(bytes, &mut |scanned| {
             if scanned.lsn > after && left > 0 && result.is_ok() {
                 left -= 1;
@@ -105,15 +100,4 @@ pub fn follow(
         fed.expect("no other log's files come to these disks");
     }
     result
-}
-
-fn begin_segment(
-    replayer: &mut DiskReplayer,
-    scanner: &mut Scanner,
-    segment: SegmentId,
-    bytes: &[u8],
-) -> Result<(), ReplayError> {
-    replayer.begin_segment(segment)?;
-    scanner.begin_segment(segment, bytes.len() as u64);
-    Ok(())
 }

@@ -5,23 +5,18 @@ use engine::status::ShardStatus;
 use net::resp::value::Value;
 use plog::checkpoint::CheckpointId;
 use sim::faults::Faults;
-use sim::world::{CoreId, Transport, World, WorldConfig};
+use sim::world::{CoreId, World, WorldConfig};
 
 const FIRST: CoreId = CoreId { node: 0, core: 0 };
 
 /// A cluster with segments of 64 KiB, of which a log may hold so many: four are in reserve.
 fn world(segments_max: usize, configure: fn(&mut ShardConfig)) -> World {
     let mut world = World::with_config(WorldConfig {
-        seed: 1,
-        cores: vec![1, 1, 1],
-        faults: Faults::NONE,
-        transport: Transport::Datagrams,
         configure,
         segment_size: 64 << 10,
         segments_max,
         recycles: true,
-        drift_ppm_max: 0,
-        mirrors: false,
+        ..WorldConfig::calm(1, &[1, 1, 1])
     });
     world.run_for(50_000);
     world

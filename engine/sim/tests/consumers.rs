@@ -4,8 +4,7 @@ use engine::config::ShardConfig;
 use engine::shard::{LOCKS_MAX, LockLost, LockRefused, LockedCheckpoint, MirrorRefused};
 use net::resp::value::Value;
 use plog::segment::SegmentId;
-use sim::faults::Faults;
-use sim::world::{CoreId, Transport, World, WorldConfig};
+use sim::world::{CoreId, World, WorldConfig};
 
 const SEGMENT: u32 = 64 << 10;
 const CORE: CoreId = CoreId { node: 0, core: 0 };
@@ -21,16 +20,11 @@ fn configure(config: &mut ShardConfig) {
 
 fn world(segments_max: usize) -> World {
     let mut world = World::with_config(WorldConfig {
-        seed: 1,
-        cores: vec![1, 1, 1],
-        faults: Faults::NONE,
-        transport: Transport::Datagrams,
         configure,
         segment_size: SEGMENT,
         segments_max,
         recycles: true,
-        drift_ppm_max: 0,
-        mirrors: false,
+        ..WorldConfig::calm(1, &[1, 1, 1])
     });
     world.run_for(50_000);
     world

@@ -4,11 +4,11 @@ use std::rc::Rc;
 
 use plog::entry_record::EntryRecord;
 use plog::log_record::{LogRecord, LoggedValue};
+use plog::memory::{block_bytes, shared_bytes};
 use plog::planted;
 use plog::vocabulary::{AcceptorId, Ballot, EntityId, Entry, Lsn, ValueId};
 
 use crate::context::{Context, REPLICAS_MAX};
-use plog::memory::{block_bytes, shared_bytes};
 
 /// See the module page.
 ///

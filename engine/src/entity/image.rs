@@ -64,15 +64,9 @@ impl<M: StateMachine> Entity<M> {
         last: Option<ValueId>,
         bytes: &[u8],
     ) -> Result<(), InvalidState> {
-        let (mut request_ids, state) = entity_state::split(bytes)?;
+        let (mut request_ids, state) = entity_state::decode(bytes, applied)?;
         if planted!("ids-lost-in-image") {
             request_ids = RequestIds::default();
-        }
-        let state = M::decode(state)?;
-        if state.applied() != applied {
-            // Both are bytes from outside, and the next entry has to follow the state's.
-            let (offset, length) = (bytes.len(), bytes.len());
-            return Err(InvalidState { what: "entity image", offset, length });
         }
         self.request_ids = request_ids;
         self.state = state;

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use net::peer::message::{NewerNotice, PeerMessage};
 use net::resp::arguments::Arguments;
 use net::resp::value::Value;
+use plog::memory::{block_bytes, shared_bytes};
 use plog::planted;
 use plog::vocabulary::{AcceptorId, Ballot, EntityId, Entry, Lsn, ValueId};
 
@@ -24,7 +25,6 @@ use crate::request_ids::RequestIds;
 use crate::shard::Place;
 use crate::state_machine::StateMachine;
 use crate::time::Time;
-use plog::memory::{block_bytes, shared_bytes};
 
 mod acceptor;
 mod catch_up;

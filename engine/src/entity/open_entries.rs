@@ -1,9 +1,9 @@
 //! The open entries of an entity: nearly always none or one, a handful when a replica is behind.
 
+use plog::memory::block_bytes;
 use plog::vocabulary::Entry;
 
 use crate::entity::entry_slot::EntrySlot;
-use plog::memory::block_bytes;
 
 /// Slots that are not in use, to be used again: opening an entry is the most frequent allocation.
 #[derive(Debug, Default)]

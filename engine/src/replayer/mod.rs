@@ -349,16 +349,8 @@ impl<K: Mirror> Replayer<K> {
             panic!("begun before it is fed")
         };
         *images += 1;
-        let LogRecord::Image { entity, applied, chain, last_value_id, state } = record else {
-            panic!("a checkpoint holds images only")
-        };
-        let image = LoadedImage {
-            applied: *applied,
-            chain: *chain,
-            last_value_id: *last_value_id,
-            state: state.clone(),
-        };
-        let taken = self.take_image(*entity, &image);
+        let image = LoadedImage::of(record).expect("a checkpoint holds images only");
+        let taken = self.take_image(record.entity(), &image);
         self.settle(taken)
     }
 
@@ -445,9 +437,7 @@ impl<K: Mirror> Replayer<K> {
         if self.left_out.contains(&entity) {
             return Ok(());
         }
-        if let LogRecord::Image { applied, chain, last_value_id, state, .. } = record {
-            let (applied, chain, last_value_id) = (*applied, *chain, *last_value_id);
-            let image = LoadedImage { applied, chain, last_value_id, state: state.clone() };
+        if let Some(image) = LoadedImage::of(record) {
             return self.take_image(entity, &image);
         }
         let standing = self.mirror.stands_at(entity);

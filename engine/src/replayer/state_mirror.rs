@@ -105,12 +105,7 @@ impl<M: StateMachine> Mirror for StateMirror<M> {
         entity: EntityId,
         image: &LoadedImage,
     ) -> Result<(), InvalidState> {
-        let (request_ids, state) = entity_state::split(&image.state)?;
-        let state = M::decode(state)?;
-        if state.applied() != image.applied {
-            let length = image.state.len();
-            return Err(InvalidState { what: "entity image", offset: length, length });
-        }
+        let (request_ids, state) = entity_state::decode(&image.state, image.applied)?;
         let request_ids = match self.kept_ids {
             KeptIds::Most(_) => request_ids,
             KeptIds::None => RequestIds::default(),

@@ -30,6 +30,7 @@ use plog::segment::SegmentId;
 
 use crate::shard::Shard;
 use crate::state_machine::StateMachine;
+use crate::status::as_u64;
 use crate::time::Time;
 
 /// Locks that a shard's checkpoints may have at a time. As many superseded checkpoints are kept.
@@ -316,8 +317,4 @@ impl<M: StateMachine> Shard<M> {
         self.context.counters.checkpoint_locks_broken += as_u64(broken);
         self.context.counters.mirrors_overrun += as_u64(overrun);
     }
-}
-
-fn as_u64(count: usize) -> u64 {
-    u64::try_from(count).expect("a count fits 64 bits")
 }

@@ -10,12 +10,12 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 
 use ahash::RandomState;
+use plog::memory::{block_bytes, hash_table_bytes};
 use plog::planted;
 use plog::vocabulary::EntityId;
 
 use crate::entity::Entity;
 use crate::state_machine::StateMachine;
-use plog::memory::{block_bytes, hash_table_bytes};
 
 const SUB_TABLES: usize = 256;
 

@@ -1,11 +1,11 @@
 //! Cold entities come back from the log when they are touched; what arrives meanwhile is parked.
 
+use net::peer::message::{CatchUpRequest, PeerMessage};
 use plog::index::LoadPlan;
 use plog::location::{Location, read_back};
 use plog::log_record::LogRecord;
+use plog::memory::block_bytes;
 use plog::vocabulary::{AcceptorId, EntityId, Entry};
-
-use net::peer::message::{CatchUpRequest, PeerMessage};
 
 use crate::context::{Event, Origin};
 use crate::entity::Entity;
@@ -16,7 +16,6 @@ use crate::shard::memory::EVICTION_STEPS;
 use crate::shard::{PeerCore, Shard};
 use crate::state_machine::StateMachine;
 use crate::time::Time;
-use plog::memory::block_bytes;
 
 /// An entity on its way from the log.
 #[derive(Debug)]

@@ -150,15 +150,8 @@ impl<M: StateMachine> Shard<M> {
                 return;
             }
             let Some(id) = self.entities.advance_hand() else { return };
-            let mut durable = self.context.log.durable();
-            if planted!("evicted-before-durable") {
-                durable = self.context.log.appended();
-            }
-            let entity = self.entities.get_mut(id).expect("the hand points at an entity");
-            let used = std::mem::take(&mut entity.referenced);
-            if !used && entity.is_evictable(durable) {
-                self.drop_from_memory(id);
-            }
+            let keeps_used = true;
+            self.evict_if_cold(id, keeps_used, planted!("evicted-before-durable"));
         }
     }
 
@@ -169,18 +162,26 @@ impl<M: StateMachine> Shard<M> {
                 return;
             }
             let Some(id) = self.entities.advance_large_hand() else { return };
-            let mut durable = self.context.log.durable();
-            if planted!("large-evicted-before-durable") {
-                durable = self.context.log.appended();
-            }
-            let entity = self.entities.get_mut(id).expect("the hand points at an entity");
             // Without a cache none is kept for having been used.
-            let used = std::mem::take(&mut entity.referenced) && cache_max > 0;
-            if !used && entity.is_evictable(durable) {
+            let keeps_used = cache_max > 0;
+            if self.evict_if_cold(id, keeps_used, planted!("large-evicted-before-durable")) {
                 self.context.counters.large_evictions += 1;
-                self.drop_from_memory(id);
             }
         }
+    }
+
+    /// Lets the entity under a hand go, if nobody needs it and, when `keeps_used`, it was not used
+    /// since the hand came by last. Whether it went. `too_early` is for planted bugs only.
+    fn evict_if_cold(&mut self, id: EntityId, keeps_used: bool, too_early: bool) -> bool {
+        let log = &self.context.log;
+        let durable = if too_early { log.appended() } else { log.durable() };
+        let entity = self.entities.get_mut(id).expect("the hand points at an entity");
+        let used = std::mem::take(&mut entity.referenced) && keeps_used;
+        let goes = !used && entity.is_evictable(durable);
+        if goes {
+            self.drop_from_memory(id);
+        }
+        goes
     }
 
     /// Makes room while the log is scanned, after a record that `is_new` of an entity.

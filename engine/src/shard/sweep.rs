@@ -46,10 +46,23 @@ enum SweepState {
     Resting(Time),
 }
 
+impl Sweep {
+    /// When it goes on by itself.
+    fn due(&self) -> Option<Time> {
+        match self.state {
+            SweepState::Asked(at) => Some(at.after_us(PATIENCE_US)),
+            SweepState::Resting(until) => Some(until),
+            SweepState::Paused => None,
+        }
+    }
+}
+
 /// The sweeps of all peer cores, and the entities they found.
 #[derive(Debug, Default)]
 pub(crate) struct Sweeps {
     sweeps: BTreeMap<PeerCore, Sweep>,
+    /// When the first of them is due: it is asked for after every event, and rarely changes.
+    next_due: Option<Time>,
     found: VecDeque<(EntityId, Entry, AcceptorId)>,
     catching_up: BTreeSet<EntityId>,
 }
@@ -57,6 +70,7 @@ pub(crate) struct Sweeps {
 impl Sweeps {
     pub(crate) fn forget(&mut self, peer: PeerCore) {
         self.sweeps.remove(&peer);
+        self.look_when_due();
     }
 
     /// Notes that an entity is no longer behind. Whether a sweep waited for it.
@@ -69,12 +83,12 @@ impl Sweeps {
     }
 
     pub(crate) fn next_due(&self) -> Option<Time> {
-        let due = |sweep: &Sweep| match sweep.state {
-            SweepState::Asked(at) => Some(at.after_us(PATIENCE_US)),
-            SweepState::Resting(until) => Some(until),
-            SweepState::Paused => None,
-        };
-        self.sweeps.values().filter_map(due).min()
+        self.next_due
+    }
+
+    /// To be called after the state of a sweep has changed.
+    fn look_when_due(&mut self) {
+        self.next_due = self.sweeps.values().filter_map(Sweep::due).min();
     }
 }
 
@@ -96,6 +110,7 @@ impl<M: StateMachine> Shard<M> {
         let Some(sweep) = self.sweeps.sweeps.get_mut(&peer) else { return };
         sweep.state = SweepState::Asked(now);
         let message = PeerMessage::Sweep(SweepRequest { after: sweep.after, limit: PAGE });
+        self.sweeps.look_when_due();
         let to = peer.acceptor;
         self.context.messages.push_back(Outgoing { to, core: Some(peer.core), message });
     }
@@ -154,6 +169,7 @@ impl<M: StateMachine> Shard<M> {
                 sweep.state = SweepState::Resting(rest_until);
             }
         }
+        self.sweeps.look_when_due();
         let config = self.context.config;
         for swept in answer.entities.iter().filter(|_| !planted!("sweep-ignored")) {
             let mine = shard_of(swept.entity, config.core_count) == config.core;
@@ -229,11 +245,7 @@ impl<M: StateMachine> Shard<M> {
     /// Sweeps that rest, or whose question got lost.
     pub(super) fn continue_sweeps(&mut self) {
         let now = self.context.now;
-        let is_due = |sweep: &Sweep| match sweep.state {
-            SweepState::Asked(at) => at.after_us(PATIENCE_US) <= now,
-            SweepState::Resting(until) => until <= now,
-            SweepState::Paused => false,
-        };
+        let is_due = |sweep: &Sweep| sweep.due().is_some_and(|due| due <= now);
         let due: Vec<PeerCore> = (self.sweeps.sweeps.iter())
             .filter_map(|(peer, sweep)| is_due(sweep).then_some(*peer))
             .collect();

@@ -117,6 +117,16 @@ impl Seal {
         block[CHECKED..CHECKED + 4].copy_from_slice(&crc.to_le_bytes());
     }
 
+    /// Where the seal begins in a file of `size` bytes.
+    ///
+    /// # Errors
+    ///
+    /// When that is not the size of a part.
+    pub fn offset_in(size: u64) -> Result<u64, PartError> {
+        let block = BLOCK_SIZE as u64;
+        size.checked_sub(block).filter(|at| at.is_multiple_of(block)).ok_or(PartError::NotSealed)
+    }
+
     /// Parses the last block of a file of `size` bytes that should be `part` of `identity`'s log.
     ///
     /// # Errors

@@ -1,8 +1,10 @@
 use plog::assemble::{Assembler, LoadedEntity, OtherEntity};
 use plog::entry_record::EntryRecord;
 use plog::index::{EntityIndex, Index, IndexedEntry};
+use plog::location::Location;
 use plog::log_record::{LogRecord, LoggedValue};
 use plog::segment::SegmentId;
+use plog::summary::RecordSummary;
 use plog::vocabulary::{EntityId, Entry};
 
 use crate::disk::{
@@ -272,17 +274,43 @@ fn the_memory_of_the_index_is_stated() {
     assert_eq!(size_of::<EntityIndex>(), 64);
     let mut index = Index::new(HELD);
     let empty = index.memory_bytes();
-    let location = plog::location::Location::new(SegmentId(1), 4160, 64, 0);
+    let location = Location::new(SegmentId(1), 4160, 64, 0);
     for entity in 0..100_000 {
-        let summary = plog::summary::RecordSummary::of(&image(entity, 5, 10));
+        let summary = RecordSummary::of(&image(entity, 5, 10));
         index.note(&summary, location);
     }
     let idle = index.memory_bytes() - empty;
     // A place takes 73 bytes, and the tables are between 7/16 and 7/8 full.
     assert!((100..=183).contains(&(idle / 100_000)), "{idle} bytes for idle entities");
-    let summary = plog::summary::RecordSummary::of(&inline(3, 6, 10));
+    let summary = RecordSummary::of(&inline(3, 6, 10));
     index.note(&summary, location);
     assert_eq!(index.memory_bytes() - empty, idle + 96);
     assert!(index.get(EntityId(3)).is_some_and(|known| known.entries().len() == 1));
     assert_eq!(index.get(EntityId(3)).map(|known| known.applied()), Some(Entry(5)));
+}
+
+#[test]
+fn an_index_put_in_order_once_is_walked_as_one_kept_in_order() {
+    let mut kept = Index::new(HELD);
+    let mut deferred = Index::for_recovery(HELD);
+    for number in 0..3_000_u64 {
+        // Every entity twice, in an order of no use.
+        let entity = EntityId((number % 1_500).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let summary = RecordSummary::Image { entity, applied: Entry(number + 1) };
+        let location = Location::new(SegmentId(1), 4096, 64, 0);
+        kept.note(&summary, location);
+        deferred.note(&summary, location);
+    }
+    let (_, log) = new_log();
+    let log = log.with_index(deferred);
+    let mut cursor = None;
+    let mut met = 0;
+    loop {
+        let page = kept.entities_after(cursor, 100);
+        assert_eq!(log.index().entities_after(cursor, 100), page);
+        met += page.len();
+        let Some(last) = page.last() else { break };
+        cursor = Some(last.entity);
+    }
+    assert_eq!(met, 1_500);
 }

@@ -62,6 +62,9 @@ pub enum CheckpointError {
         /// What is wrong.
         error: PartError,
     },
+    /// Whoever watched the reading had enough.
+    #[error("stopped while reading the checkpoint")]
+    Stopped,
 }
 
 impl CheckpointError {
@@ -78,6 +81,7 @@ impl CheckpointError {
             Self::Part { error, .. } => {
                 !matches!(error, PartError::Foreign(_) | PartError::Newer { .. })
             }
+            Self::Stopped => false,
         }
     }
 }
@@ -126,19 +130,23 @@ pub fn write_pointer(directory: &Path, pointer: Pointer) -> io::Result<()> {
     two_copies::write(directory, &POINTER, POINTER.name, &pointer.encode())
 }
 
-/// Reads the tables of all parts and hands every row to `visit`. Returns the open parts.
+/// Reads the tables of all parts and hands every row to `visit`. Returns the open parts. Between
+/// reads it asks `goes_on`, which is told how many parts are done and how many bytes were read.
 ///
 /// # Errors
 ///
-/// When a part is missing, damaged, foreign or newer; what was handed out means nothing then.
+/// When a part is missing, damaged, foreign or newer, or it does not go on; what was handed out
+/// means nothing then.
 pub fn read_tables(
     directory: &Path,
     identity: &LogIdentity,
     pointer: Pointer,
+    mut goes_on: impl FnMut(usize, u64) -> bool,
     mut visit: impl FnMut(Row),
 ) -> Result<BTreeMap<PartId, OwnedFd>, CheckpointError> {
     let mut parts = BTreeMap::new();
     let mut buffer = AlignedBuffer::zeroed(CHUNK_SIZE);
+    let mut bytes = 0;
     for number in 0..pointer.parts {
         let part = pointer.checkpoint.part(number);
         let path = directory.join(part.to_string());
@@ -146,18 +154,21 @@ pub fn read_tables(
         let wrong = |error| CheckpointError::Part { file: path.clone(), error };
         let file = File::from(open_direct(&path).map_err(io)?);
         let size = file.metadata().map_err(io)?.len();
-        let block = u64::try_from(BLOCK_SIZE).expect("a block is small");
-        let seal_at = size.checked_sub(block).filter(|at| at.is_multiple_of(block));
-        let seal_at = seal_at.ok_or_else(|| wrong(PartError::NotSealed))?;
+        let seal_at = Seal::offset_in(size).map_err(wrong)?;
         file.read_exact_at(&mut buffer[..BLOCK_SIZE], seal_at).map_err(io)?;
         let seal = Seal::parse(&buffer[..BLOCK_SIZE], identity, part, size).map_err(wrong)?;
         let mut table = TableReader::new(seal);
         let mut at = u64::from(seal.table_offset);
         while at < seal_at {
+            if !goes_on(parts.len(), bytes) {
+                return Err(CheckpointError::Stopped);
+            }
             let length = usize::try_from(seal_at - at).unwrap_or(usize::MAX).min(CHUNK_SIZE);
             file.read_exact_at(&mut buffer[..length], at).map_err(io)?;
             table.feed(&buffer[..length], &mut visit);
-            at += u64::try_from(length).expect("at most a chunk");
+            let length = u64::try_from(length).expect("at most a chunk");
+            at += length;
+            bytes += length;
         }
         table.finish().map_err(wrong)?;
         parts.insert(part, OwnedFd::from(file));
@@ -296,7 +307,7 @@ mod tests {
 
     fn rows(directory: &Path, pointer: Pointer) -> Result<Vec<Row>, CheckpointError> {
         let mut rows = Vec::new();
-        let parts = read_tables(directory, &IDENTITY, pointer, |row| rows.push(row))?;
+        let parts = read_tables(directory, &IDENTITY, pointer, |_, _| true, |row| rows.push(row))?;
         assert_eq!(parts.len(), usize::from(pointer.parts));
         Ok(rows)
     }
@@ -386,8 +397,10 @@ mod tests {
         std::fs::remove_file(&part).unwrap();
         assert!(rows(path, pointer).unwrap_err().is_damage());
         std::fs::write(&part, &bytes).unwrap();
+        let stopped = read_tables(path, &IDENTITY, pointer, |_, _| false, |_| {}).unwrap_err();
+        assert!(matches!(stopped, CheckpointError::Stopped) && !stopped.is_damage(), "{stopped}");
         let other = LogIdentity { node: 2, ..IDENTITY };
-        let error = read_tables(path, &other, pointer, |_| {}).unwrap_err();
+        let error = read_tables(path, &other, pointer, |_, _| true, |_| {}).unwrap_err();
         assert!(!error.is_damage() && error.to_string().contains("node 1"), "{error}");
     }
 

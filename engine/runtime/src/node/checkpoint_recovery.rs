@@ -1,5 +1,6 @@
 //! Reads a core's checkpoint at a start, and says whether promises may be lost with it.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -16,6 +17,7 @@ use crate::node::checkpoint_files::{CheckpointError, read_pointer, read_tables};
 use crate::node::log_files::FoundFiles;
 use crate::node::log_line;
 use crate::node::recovery::{RecoveredLog, RecoveryError};
+use crate::node::recovery_progress::Progress;
 
 /// What a core's checkpoint holds.
 #[derive(Debug)]
@@ -34,17 +36,19 @@ pub struct RecoveredCheckpoint {
 impl RecoveredCheckpoint {
     /// Reads the tables of the checkpoint that counts into `shard`, and removes the files that no
     /// longer count. A shard that `abstains` already needs none of it, and nothing is removed, nor
-    /// is anything once damage was found.
+    /// is anything once damage was found. Asks `is_stopping` between reads.
     ///
     /// # Errors
     ///
-    /// When a file is another log's, or a newer version's, or the device does not read it.
+    /// When a file is another log's, or a newer version's, or the device does not read it, and when
+    /// the node is stopping.
     pub fn read(
         directory: &Path,
         identity: &LogIdentity,
         found: &mut FoundFiles,
         abstains: bool,
         epoch: BootEpoch,
+        is_stopping: impl Fn() -> bool,
         shard: &mut StringShard,
     ) -> Result<Self, RecoveryError> {
         let mut checkpoint =
@@ -61,13 +65,20 @@ impl RecoveredCheckpoint {
             return Ok(checkpoint);
         }
         if let Some(pointer) = pointer {
-            let rows = &mut checkpoint.rows;
-            let read = read_tables(directory, identity, pointer, |row| {
-                *rows += 1;
+            let rows = Cell::new(0);
+            let mut progress = Progress::begin("reading the checkpoint", pointer.parts.into());
+            let goes_on = |parts_done, bytes| {
+                progress.tell(parts_done, bytes, ("entities", rows.get()));
+                !is_stopping()
+            };
+            let read = read_tables(directory, identity, pointer, goes_on, |row| {
+                rows.set(rows.get() + 1);
                 shard.recover_checkpointed(&row);
             });
+            checkpoint.rows = rows.get();
             match read {
                 Ok(parts) => checkpoint.parts = parts,
+                Err(CheckpointError::Stopped) => return Err(RecoveryError::Stopped),
                 Err(error) => {
                     checkpoint.damaged(error, pointer.checkpoint.part(0).file())?;
                     return Ok(checkpoint);

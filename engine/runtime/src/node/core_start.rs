@@ -22,7 +22,7 @@ use crate::node::admin::{self, Admin, CoreStatus, Readiness};
 use crate::node::checkpoint_recovery::RecoveredCheckpoint;
 use crate::node::config::Config;
 use crate::node::data_directory::{
-    DirectoryIdentity, load_abstention, load_reached, repair_reached, write_abstention,
+    DirectoryIdentity, load_abstention, repair_reached, write_abstention,
 };
 use crate::node::fatal::{ExitStatus, Fatal};
 use crate::node::file_worker::FileWorkerChannel;
@@ -211,15 +211,20 @@ fn read_core(parts: &mut CoreParts) -> Result<Option<ReadCore>, Fatal> {
         &mut parts.found,
         known.is_some(),
         epoch,
+        || parts.shared.is_stopping(),
         &mut shard,
-    )?;
+    );
+    let checkpoint = match checkpoint {
+        Err(RecoveryError::Stopped) => return Ok(None),
+        checkpoint => checkpoint?,
+    };
     let log = read_log(
         &parts.directory,
         log_identity,
         &parts.found,
         checkpoint.pointer,
         || parts.shared.is_stopping(),
-        |scanned| shard.recover_record(scanned.lsn, scanned.location, &scanned.record),
+        |records| shard.recover_records(records),
     );
     let log = match log {
         Err(RecoveryError::Stopped) => return Ok(None),
@@ -251,8 +256,7 @@ fn read_core(parts: &mut CoreParts) -> Result<Option<ReadCore>, Fatal> {
 /// Whether the core has to abstain because its log ends before a segment that it had reached.
 fn judge_reached(parts: &CoreParts, log: &RecoveredLog) -> Result<Option<Abstention>, Fatal> {
     let root = parts.directory.parent().expect("a core's directory stands in the node's");
-    let Some(reached) = load_reached(root, parts.core)? else { return Ok(None) };
-    repair_reached(root, parts.core, reached)?;
+    let Some(reached) = repair_reached(root, parts.core)? else { return Ok(None) };
     if log.tail.is_some_and(|tail| tail.segment >= reached) {
         return Ok(None);
     }

@@ -26,6 +26,7 @@ pub mod log_files;
 pub mod log_line;
 pub mod preflight;
 pub mod recovery;
+mod recovery_progress;
 pub mod reserve_file;
 pub mod segment_preparer;
 pub mod start;

@@ -124,9 +124,8 @@ pub fn check_machine(cores: u16, cpus: &[usize], connections_max: u32) -> Vec<Ch
     ]
 }
 
-/// Looks at the disk under `directory`, which exists and is this node's or empty. `missing_files`
-/// segment files of `segment_size` bytes are still to be made; `is_new` says that the node has
-/// none yet.
+/// Looks at the disk under `directory`, which exists and is this node's or empty. Files of `needed`
+/// bytes in all are still to be made; `is_new` says that the node has none yet.
 #[must_use]
 pub fn check_disk(directory: &Path, needed: u64, is_new: bool) -> Vec<Check> {
     vec![

@@ -12,7 +12,6 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use plog::block::{AlignedBuffer, BLOCK_SIZE};
 use plog::checkpoint::pointer::Pointer;
@@ -24,12 +23,13 @@ use crate::node::checkpoint_files::CheckpointError;
 use crate::node::fatal::{ExitStatus, Fatal};
 use crate::node::log_files::{FoundFiles, open_direct};
 use crate::node::log_line;
+use crate::node::recovery_progress::Progress;
 
 /// Bytes read at a time.
 const CHUNK_SIZE: usize = 1 << 20;
 
-/// Pause between progress lines.
-const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+/// Records handed out at a time.
+const BATCH_RECORDS: usize = 64;
 
 /// Why a log cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -97,8 +97,8 @@ pub struct RecoveredLog {
 }
 
 /// Reads the segments of `found` in order, from the floor of the checkpoint `pointer` on, and hands
-/// every record before the first damage to `visit`. Changes nothing on disk. Asks `is_stopping`
-/// between reads.
+/// every record before the first damage to `visit`, some at a time. Changes nothing on disk. Asks
+/// `is_stopping` between reads.
 ///
 /// # Errors
 ///
@@ -109,7 +109,7 @@ pub fn read_log(
     found: &FoundFiles,
     pointer: Option<Pointer>,
     is_stopping: impl Fn() -> bool,
-    mut visit: impl FnMut(ScannedRecord),
+    mut visit: impl FnMut(&[ScannedRecord]),
 ) -> Result<RecoveredLog, RecoveryError> {
     // Nothing is ever freed without a checkpoint.
     let floor = pointer.map_or(SegmentId::FIRST, |pointer| pointer.floor);
@@ -120,7 +120,8 @@ pub fn read_log(
     let mut buffer = AlignedBuffer::zeroed(CHUNK_SIZE);
     let mut segments = BTreeMap::new();
     let (mut records, mut bytes) = (0_u64, 0_u64);
-    let mut progress = Progress::begin(found.segments.len());
+    let mut batch = Vec::with_capacity(BATCH_RECORDS);
+    let mut progress = Progress::begin("reading the log", found.segments.range(floor..).count());
     for (segment, path) in found.segments.range(floor..) {
         let failed = |error| RecoveryError::Io { file: path.clone(), error };
         let file = File::from(open_direct(path).map_err(failed)?);
@@ -139,16 +140,22 @@ pub fn read_log(
             let mut count = |record: ScannedRecord| {
                 records += 1;
                 if !record.after_damage {
-                    visit(record);
+                    batch.push(record);
+                }
+                if batch.len() == BATCH_RECORDS {
+                    visit(&batch);
+                    batch.clear();
                 }
             };
             scanner
                 .feed(chunk, &mut count)
                 .map_err(|error| RecoveryError::NotReadable { file: path.clone(), error })?;
+            visit(&batch);
+            batch.clear();
             let length = u64::try_from(length).expect("at most a chunk");
             offset += length;
             bytes += length;
-            progress.tell(bytes, records, segments.len());
+            progress.tell(segments.len(), bytes, ("records", records));
         }
         segments.insert(*segment, OwnedFd::from(file));
     }
@@ -187,34 +194,6 @@ fn tell(directory: &Path, recovered: &Recovered) {
                     ],
                 );
             }
-        }
-    }
-}
-
-/// Says how far reading is, when it takes long.
-struct Progress {
-    next: Instant,
-    files: usize,
-}
-
-impl Progress {
-    fn begin(files: usize) -> Self {
-        Self { next: Instant::now() + PROGRESS_EVERY, files }
-    }
-
-    fn tell(&mut self, bytes: u64, records: u64, files_done: usize) {
-        let now = Instant::now();
-        if now >= self.next {
-            self.next = now + PROGRESS_EVERY;
-            log_line::info(
-                "reading the log",
-                &[
-                    ("files_done", &files_done),
-                    ("files", &self.files),
-                    ("bytes", &bytes),
-                    ("records", &records),
-                ],
-            );
         }
     }
 }
@@ -306,8 +285,14 @@ mod tests {
     fn read(directory: &Path) -> Result<Read, RecoveryError> {
         let found = FoundFiles::look(directory, SIZE).unwrap();
         let mut records = Vec::new();
-        let log =
-            read_log(directory, IDENTITY, &found, None, || false, |scanned| records.push(scanned))?;
+        let log = read_log(
+            directory,
+            IDENTITY,
+            &found,
+            None,
+            || false,
+            |some| records.extend_from_slice(some),
+        )?;
         Ok((found, log, records))
     }
 

@@ -19,7 +19,6 @@ use crate::checkers::order::Order;
 use crate::checkers::promises::Promises;
 use crate::checkers::rejoin::Rejoin;
 use crate::checkers::reveal::Reveal;
-
 use crate::mirroring::DiskReplayer;
 
 pub use crate::violation::Violation;

@@ -58,8 +58,9 @@ impl World {
             Event::Freed { to, start, segment, becomes } => {
                 self.handle_freed(to, start, segment, becomes);
             }
-            Event::Tick { to, start } => {
-                if !self.is_current(to, start) {
+            Event::Tick { to, start, at } => {
+                // An earlier one may have taken its place.
+                if !self.is_current(to, start) || self.core(to).tick_at != Some(at) {
                     return true;
                 }
                 let now = self.clock_of(to.node);

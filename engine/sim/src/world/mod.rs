@@ -95,6 +95,25 @@ pub struct WorldConfig {
     pub mirrors: bool,
 }
 
+impl WorldConfig {
+    /// Nodes with so many cores each, as many as numbers, with which nothing goes wrong by itself.
+    #[must_use]
+    pub fn calm(seed: u64, cores: &[u16]) -> Self {
+        Self {
+            seed,
+            cores: cores.to_vec(),
+            faults: Faults::NONE,
+            transport: Transport::Datagrams,
+            configure: |_| {},
+            segment_size: 256 << 10,
+            segments_max: usize::MAX,
+            recycles: false,
+            drift_ppm_max: 0,
+            mirrors: false,
+        }
+    }
+}
+
 /// Something that will happen.
 #[derive(Debug)]
 enum Event {
@@ -131,9 +150,11 @@ enum Event {
         segment: SegmentId,
         becomes: Option<SpareId>,
     },
+    /// The shard's timeout, as it was when this was scheduled.
     Tick {
         to: CoreId,
         start: u32,
+        at: u64,
     },
     /// A node with new disks asks another to register it.
     Register {
@@ -243,18 +264,7 @@ impl World {
     /// network of datagrams.
     #[must_use]
     pub fn new(seed: u64, cores: &[u16], faults: Faults, configure: fn(&mut ShardConfig)) -> Self {
-        Self::with_config(WorldConfig {
-            seed,
-            cores: cores.to_vec(),
-            faults,
-            transport: Transport::Datagrams,
-            configure,
-            segment_size: 256 << 10,
-            segments_max: usize::MAX,
-            recycles: false,
-            drift_ppm_max: 0,
-            mirrors: false,
-        })
+        Self::with_config(WorldConfig { faults, configure, ..WorldConfig::calm(seed, cores) })
     }
 
     /// A cluster as described, all up and connecting.
@@ -688,7 +698,7 @@ impl World {
         let at = clock.world_us(timeout).max(now);
         if core.tick_at.is_none_or(|tick| at < tick) {
             core.tick_at = Some(at);
-            self.schedule_at(at, Event::Tick { to: id, start });
+            self.schedule_at(at, Event::Tick { to: id, start, at });
         }
     }
 

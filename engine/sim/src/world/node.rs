@@ -5,9 +5,7 @@ use engine::config::ShardConfig;
 use engine::shard::StringShard;
 use engine::time::Time;
 use net::peer::handshake::{LocalNode, PeerIdentity, Remembered};
-use plog::block::BLOCK_SIZE;
 use plog::checkpoint::pointer::Pointer;
-use plog::checkpoint::seal::{Seal, TableReader};
 use plog::checkpoint::table::Row;
 use plog::checkpoint::writer::CheckpointWrite;
 use plog::identity::LogIdentity;
@@ -19,6 +17,7 @@ use plog::segment::SegmentId;
 use plog::vocabulary::{BootEpoch, Generation, Lsn};
 
 use crate::disk::Disk;
+use crate::part::read_part;
 use crate::world::CoreId;
 use crate::world::clock::Clock;
 use crate::world::mirrors::LiveMirror;
@@ -266,14 +265,9 @@ fn read_tables(disk: &Disk, identity: &LogIdentity, pointer: Pointer) -> Option<
     let mut parts = disk.parts(pointer.checkpoint);
     for number in 0..pointer.parts {
         let (part, bytes) = parts.next()?;
-        let size = u64::try_from(bytes.len()).expect("a part is small");
-        let seal = &bytes[bytes.len().checked_sub(BLOCK_SIZE)?..];
         let expected = pointer.checkpoint.part(number);
-        let seal = Seal::parse(seal, identity, expected, size).ok().filter(|_| part == expected)?;
-        let table = &bytes[usize::try_from(seal.table_offset).expect("32 bits fit")..];
-        let mut reader = TableReader::new(seal);
-        reader.feed(table, &mut |row| rows.push(row));
-        reader.finish().ok()?;
+        let content = read_part(bytes, identity, expected).ok().filter(|_| part == expected)?;
+        rows.extend(content.rows);
     }
     Some(rows)
 }

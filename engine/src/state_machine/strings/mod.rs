@@ -23,13 +23,13 @@ use std::rc::Rc;
 
 use net::resp::arguments::Arguments;
 use net::resp::value::Value;
+use plog::memory;
 use plog::vocabulary::Entry;
 
 use crate::state_machine::strings::effects::Effects;
 use crate::state_machine::strings::evaluation::Evaluation;
 use crate::state_machine::strings::key_map::KeyMap;
 use crate::state_machine::{InvalidState, StateMachine};
-use plog::memory;
 
 pub use crate::state_machine::strings::overlay::Overlay;
 

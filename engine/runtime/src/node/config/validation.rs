@@ -144,7 +144,7 @@ impl Config {
     }
 
     /// Keys of `[memory]` with their values and ranges.
-    fn memory_ranges(&self) -> [(&'static str, u64, u64, u64); 8] {
+    fn memory_ranges(&self) -> [Range; 8] {
         let memory = &self.memory;
         let mib = 1 << 20;
         [

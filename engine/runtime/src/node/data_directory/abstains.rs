@@ -44,7 +44,7 @@ fn decode(bytes: &[u8]) -> Option<Abstention> {
 ///
 /// When neither copy that is there is usable, one is of a newer version, or one cannot be repaired.
 pub fn load_abstention(directory: &Path) -> Result<Option<Abstention>> {
-    let copies = usable_copies(directory, &ABSTAINS)?;
+    let copies = usable_copies(directory, &ABSTAINS, ABSTAINS.name)?;
     if copies.are_missing() {
         return Ok(None);
     }

@@ -10,9 +10,9 @@ pub(super) fn write_fact(path: &Path, kind: &FactKind, fact: &[u8]) -> Result<()
     two_copies::write(path, kind, kind.name, fact).map_err(failed(path, "writing to it", SPACE))
 }
 
-/// Both copies as found, unless one is of a newer version.
-pub(super) fn usable_copies(path: &Path, kind: &FactKind) -> Result<Copies> {
-    let copies = Copies::read(path, kind, kind.name);
+/// Both copies of the fact `name` as found, unless one is of a newer version.
+pub(super) fn usable_copies(path: &Path, kind: &FactKind, name: &str) -> Result<Copies> {
+    let copies = Copies::read(path, kind, name);
     match copies.newer() {
         Some(error) => {
             let (path, error) = (path.to_owned(), error.clone());

@@ -151,12 +151,12 @@ impl LockedDirectory {
     /// Looks at an existing directory.
     fn check(&self, expected: &ExpectedIdentity) -> Result<Found> {
         let path = &self.path;
-        let copies = usable_copies(path, &IDENTITY)?;
+        let copies = usable_copies(path, &IDENTITY, IDENTITY.name)?;
         let identity = choose(path, &IDENTITY, &copies, DirectoryIdentity::decode, |both| {
             (both[0] == both[1]).then(|| both[0])
         })?;
         identity.check(path, expected)?;
-        let boots = usable_copies(path, &BOOT)?;
+        let boots = usable_copies(path, &BOOT, BOOT.name)?;
         if boots.are_missing() {
             return Err(DataDirectoryError::FileMissing {
                 path: path.clone(),

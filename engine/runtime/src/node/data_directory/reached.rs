@@ -14,9 +14,9 @@ use std::path::Path;
 
 use plog::segment::SegmentId;
 
-use crate::node::data_directory::error::{DataDirectoryError, Result, SPACE, failed};
-use crate::node::data_directory::facts::choose;
-use crate::node::two_copies::{self, COPY_SUFFIX, Copies, FactKind};
+use crate::node::data_directory::error::{Result, SPACE, failed};
+use crate::node::data_directory::facts::{choose, usable_copies};
+use crate::node::two_copies::{self, COPY_SUFFIX, FactKind};
 
 /// Begins the name of a core's fact.
 const PREFIX: &str = "reached-";
@@ -44,29 +44,37 @@ pub(super) fn decode(bytes: &[u8]) -> Option<SegmentId> {
 ///
 /// When neither copy that is there is usable, or one is of a newer version.
 pub fn load_reached(path: &Path, core: u16) -> Result<Option<SegmentId>> {
-    let copies = Copies::read(path, &REACHED, &name_of(core));
-    if let Some(error) = copies.newer() {
-        let (path, error) = (path.to_owned(), error.clone());
-        return Err(DataDirectoryError::Newer { path, file: REACHED.name, error });
+    let noted = read_copies(path, core)?;
+    Ok(noted.map(|noted| noted.segment))
+}
+
+/// Like [`load_reached`], and makes both copies whole again and equal, if one is not.
+///
+/// # Errors
+///
+/// As [`load_reached`], and when a copy cannot be made durable.
+pub fn repair_reached(path: &Path, core: u16) -> Result<Option<SegmentId>> {
+    let Some(noted) = read_copies(path, core)? else { return Ok(None) };
+    if !noted.copies_agree {
+        write_reached(path, core, noted.segment).map_err(failed(path, "writing to it", SPACE))?;
     }
+    Ok(Some(noted.segment))
+}
+
+struct Noted {
+    segment: SegmentId,
+    copies_agree: bool,
+}
+
+fn read_copies(path: &Path, core: u16) -> Result<Option<Noted>> {
+    let copies = usable_copies(path, &REACHED, &name_of(core))?;
     if copies.are_missing() {
         return Ok(None);
     }
     // A crash between the two leaves the first ahead.
     let both = |[first, second]: [SegmentId; 2]| Some(first.max(second));
-    choose(path, &REACHED, &copies, decode, both).map(Some)
-}
-
-/// Makes both copies whole again and equal, if one is not.
-///
-/// # Errors
-///
-/// When that cannot be made durable.
-pub fn repair_reached(path: &Path, core: u16, reached: SegmentId) -> Result<()> {
-    if Copies::read(path, &REACHED, &name_of(core)).agree() {
-        return Ok(());
-    }
-    write_reached(path, core, reached).map_err(failed(path, "writing to it", SPACE))
+    let segment = choose(path, &REACHED, &copies, decode, both)?;
+    Ok(Some(Noted { segment, copies_agree: copies.agree() }))
 }
 
 /// Makes durable that the log of `core` has reached `segment`.
@@ -96,7 +104,7 @@ mod tests {
         for lost in ["reached-3", "reached-3.copy"] {
             std::fs::remove_file(path.join(lost)).unwrap();
             assert_eq!(load_reached(path, 3).unwrap(), Some(SegmentId(7)));
-            repair_reached(path, 3, SegmentId(7)).unwrap();
+            assert_eq!(repair_reached(path, 3).unwrap(), Some(SegmentId(7)));
             assert!(path.join(lost).exists());
         }
         for file in ["reached-3", "reached-3.copy"] {
