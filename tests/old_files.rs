@@ -232,24 +232,27 @@ struct Versioned {
     begin: usize,
     /// Bytes before the checksum; 0 = all but the last four of the file.
     checked: usize,
+    /// The newest version that is read; the fixture's may be older.
+    newest: u16,
 }
 
 #[test]
 fn each_kind_of_file_of_a_newer_version_is_refused_by_name() {
     let kinds = [
-        Versioned { file: "identity", begin: 0, checked: 0 },
-        Versioned { file: "boot.copy", begin: 0, checked: 0 },
-        Versioned { file: "peers/node-1", begin: 0, checked: 0 },
-        Versioned { file: "core-0/0000000000000001.plog", begin: 0, checked: 64 },
-        Versioned { file: "core-0/0000000000000001.plog", begin: 4096, checked: 60 },
+        Versioned { file: "identity", begin: 0, checked: 0, newest: 1 },
+        Versioned { file: "boot.copy", begin: 0, checked: 0, newest: 1 },
+        Versioned { file: "peers/node-1", begin: 0, checked: 0, newest: 2 },
+        Versioned { file: "core-0/0000000000000001.plog", begin: 0, checked: 64, newest: 1 },
+        Versioned { file: "core-0/0000000000000001.plog", begin: 4096, checked: 60, newest: 1 },
     ];
     let newest = fixtures().pop().unwrap();
-    for Versioned { file, begin, checked } in kinds {
+    for Versioned { file, begin, checked, newest: version } in kinds {
         let node = OldNode::unpack(&newest, "newer");
         let path = node.data.join(file);
         let mut bytes = fs::read(&path).unwrap();
         let end = if checked == 0 { bytes.len() - 4 } else { begin + checked };
-        let version = u16::from_le_bytes(bytes[begin + 8..begin + 10].try_into().unwrap());
+        let found = u16::from_le_bytes(bytes[begin + 8..begin + 10].try_into().unwrap());
+        assert!(found <= version, "{file}: nothing of a fixture is of a newer version");
         bytes[begin + 8..begin + 10].copy_from_slice(&(version + 1).to_le_bytes());
         let checksum = crc32fast::hash(&bytes[begin..end]);
         bytes[end..end + 4].copy_from_slice(&checksum.to_le_bytes());

@@ -6,8 +6,8 @@
 //! ```
 //!
 //! Exit statuses: 0 stopped on request, 2 wrong command line or configuration, 3 the machine lacks
-//! something, 4 wrong or unusable data directory, 5 damaged log, 6 a disk operation failed, 7 a
-//! bug, 8 ended by a second signal. See `runtime::node::fatal::ExitStatus`.
+//! something, 4 wrong or unusable data directory, 6 a disk operation failed, 7 a bug, 8 ended
+//! by a second signal, 9 the node goes on elsewhere. See `runtime::node::fatal::ExitStatus`.
 
 use std::io::Write as _;
 use std::path::PathBuf;

@@ -8,10 +8,10 @@ use engine::abstention::Abstention;
 use plog::checkpoint::CheckpointId;
 use plog::checkpoint::pointer::Pointer;
 use plog::segment::SegmentId;
-use plog::vocabulary::{BootEpoch, Lsn};
+use plog::vocabulary::{BootEpoch, Generation, Lsn};
 use runtime::node::checkpoint_files::write_pointer;
 use runtime::node::data_directory::{ExpectedIdentity, LockedDirectory, write_abstention};
-use runtime::node::known_incarnations::KnownIncarnations;
+use runtime::node::known_incarnations::{KnownIncarnations, Meeting};
 
 const PAGE: &str = include_str!("../../../docs/FORMAT.md");
 
@@ -56,7 +56,7 @@ fn example() -> Directory {
     }
     let known = KnownIncarnations::load(&data.peers()).unwrap();
     let of_the_peer = 0xffee_ddcc_bbaa_9988_7766_5544_3322_1100;
-    assert_eq!(known.remember(1, of_the_peer).unwrap(), of_the_peer);
+    assert_eq!(known.meet(1, of_the_peer, Generation(1)).unwrap(), Meeting::Welcome);
     let since = BootEpoch(3);
     let found = Abstention { since, segment: SegmentId(7), offset: 0x2000 };
     write_abstention(&data.core(1), &found).unwrap();
@@ -95,7 +95,7 @@ fn the_facts_on_the_format_page_are_what_is_written() {
     for (name, length) in [
         ("identity", 48),
         ("boot", 40),
-        ("peers/node-1", 36),
+        ("peers/node-1", 44),
         ("core-1/abstains", 40),
         ("core-1/checkpoint", 60),
     ] {

@@ -204,6 +204,7 @@ fn read_core(parts: &mut CoreParts) -> Result<Option<ReadCore>, Fatal> {
     let shard_config = parts.config.shard_config(core, core_count, epoch);
     let log_config = log_config(&parts.config, core_count, log_identity);
     let mut shard = StringShard::new(shard_config, log_config);
+    shard.know_generations(parts.known_incarnations.generations());
     shard.set_memory_limit(initial_share(shard_config.memory_bytes_max));
     let checkpoint = RecoveredCheckpoint::read(
         &parts.directory,

@@ -28,6 +28,9 @@ pub enum ExitStatus {
     Bug = 7,
     /// A second signal came while the node was still stopping.
     Interrupted = 8,
+    /// The node goes on as a later generation elsewhere. This process and its data directory must
+    /// not be started again.
+    Superseded = 9,
 }
 
 impl ExitStatus {

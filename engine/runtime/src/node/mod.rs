@@ -22,6 +22,7 @@ pub mod data_directory;
 pub mod fatal;
 pub mod file_worker;
 pub mod known_incarnations;
+pub mod known_life;
 pub mod log_files;
 pub mod log_line;
 pub mod preflight;

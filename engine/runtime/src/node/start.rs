@@ -74,8 +74,10 @@ impl From<FatalReason> for Fatal {
             | FatalReason::ShortLogWrite { .. }
             | FatalReason::OpenSegment { .. }
             | FatalReason::CheckpointFiles { .. }
+            | FatalReason::Remember { .. }
             | FatalReason::Ring { .. } => ExitStatus::Io,
             FatalReason::MissingSegment { .. } => ExitStatus::Bug,
+            FatalReason::Superseded { .. } => ExitStatus::Superseded,
         };
         Self::new(status, reason)
     }

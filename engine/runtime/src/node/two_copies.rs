@@ -18,7 +18,6 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Largest fact that is read: far above every kind there is.
 const FACT_SIZE_MAX: usize = 4096;
@@ -116,41 +115,6 @@ pub fn write(directory: &Path, kind: &FactKind, name: &str, fact: &[u8]) -> io::
         replace_file(&path, &bytes).map_err(|error| {
             io::Error::new(error.kind(), format!("{}: {error}", path.display()))
         })?;
-    }
-    Ok(())
-}
-
-/// Makes `fact` durable in each of the two files that does not exist yet, and leaves the other as
-/// it is. May be called by several threads at once: of each file exactly one call's fact wins, and
-/// all calls leave with the first file durable.
-///
-/// The second file is made from the first, so that both say the same.
-///
-/// # Errors
-///
-/// The operating system's reason.
-pub fn write_once(directory: &Path, kind: &FactKind, name: &str, fact: &[u8]) -> io::Result<()> {
-    static TEMPORARY: AtomicU64 = AtomicU64::new(0);
-    let number = TEMPORARY.fetch_add(1, Ordering::Relaxed);
-    let temporary = directory.join(format!("{name}.{number}{TEMPORARY_SUFFIX}"));
-    let [first, second] = paths(directory, name);
-    for (path, bytes) in [(&first, Some(encode(kind, fact))), (&second, None)] {
-        let bytes = match bytes {
-            Some(bytes) => bytes,
-            None => std::fs::read(&first)?,
-        };
-        let mut file = File::create(&temporary)?;
-        file.write_all(&bytes)?;
-        file.sync_all()?;
-        // A link fails where a rename would replace.
-        let linked = std::fs::hard_link(&temporary, path);
-        std::fs::remove_file(&temporary)?;
-        match linked {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error),
-        }
-        sync_directory(directory)?;
     }
     Ok(())
 }

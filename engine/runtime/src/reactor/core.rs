@@ -18,7 +18,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use engine::context::Event;
 use engine::request::Ticket;
 use engine::session::{NodeFacts, NodeInfo, NodeQuery, Order, render_dbsize, render_info};
 use engine::shard::StringShard;
@@ -29,10 +28,12 @@ use serde_json::json;
 use crate::core_setup::CoreSetup;
 use crate::mesh::MeshEnd;
 use crate::mesh::message::MeshMessage;
+use crate::node::known_incarnations::KnownIncarnations;
 use crate::node::log_line;
 use crate::reactor::clients::client_table::{AskedOfNode, ClientTable, Stages};
 use crate::reactor::clients::ticket;
 use crate::reactor::clock;
+use crate::reactor::events::handle_event;
 use crate::reactor::fatal_reason::FatalReason;
 use crate::reactor::file_driver::FileDriver;
 use crate::reactor::memory_watch::MemoryWatch;
@@ -135,6 +136,9 @@ pub struct Core {
     next_publish: Time,
     memory_watch: MemoryWatch,
     requests_published: u64,
+    known_incarnations: Arc<KnownIncarnations>,
+    /// As they were when the shard was told last.
+    generation_changes: u64,
     ring: Ring,
 }
 
@@ -163,7 +167,7 @@ impl Core {
             peers: setup.peers,
             listener: setup.peer_listener,
             limits: setup.limits,
-            known_incarnations: setup.known_incarnations,
+            known_incarnations: Arc::clone(&setup.known_incarnations),
             shared: Arc::clone(&setup.shared),
         });
         let memory_watch = MemoryWatch::new(setup.shard_config.memory_bytes_max, core, core_count);
@@ -195,6 +199,8 @@ impl Core {
             next_publish: Time(0),
             memory_watch,
             requests_published: 0,
+            generation_changes: setup.known_incarnations.changes(),
+            known_incarnations: setup.known_incarnations,
             ring,
         })
     }
@@ -214,6 +220,7 @@ impl Core {
         self.wait(wait_max)?;
         let now = clock::now();
         self.has_more = false;
+        self.learn_generations(now);
         let completed = self.handle_completions(now)?;
         let crossed = self.core_count > 1 && self.drain_mesh(now);
         let ticked = self.handle_timers(now);
@@ -361,7 +368,6 @@ impl Core {
             let counters = &mut self.metrics.counters;
             self.peers.handle_tick(now, &mut self.ring, &mut self.shard);
             self.clients.handle_tick(now.0, &mut self.ring, counters);
-            self.log_events();
             if self.next_publish <= now {
                 self.publish_each_second(now);
             }
@@ -380,6 +386,7 @@ impl Core {
             files.turn(now, shard, plog.files_mut(), ring, metrics)?;
         }
         self.plog.start_reads(now, &mut self.shard, &mut self.ring)?;
+        self.handle_events()?;
         self.send_messages(now);
         let replied = self.send_replies();
         self.answer_node_queries(now);
@@ -620,28 +627,19 @@ impl Core {
         newest.map_or(0, |newest| newest.len() * count)
     }
 
-    fn log_events(&mut self) {
+    fn handle_events(&mut self) -> Result<(), FatalReason> {
         while let Some(event) = self.shard.poll_event() {
-            match event {
-                Event::Diverged { entity, entry, reason } => log_line::error(
-                    "an entity's history differs from a peer's; it is not served here",
-                    &[
-                        ("entity", &format_args!("{:016x}", entity.0)),
-                        ("entry", &entry.0),
-                        ("reason", &reason),
-                    ],
-                ),
-                Event::Unreadable { entity, .. } => log_line::error(
-                    "an entity cannot be read back from the log; it abstains, others serve it",
-                    &[("entity", &format_args!("{:016x}", entity.0))],
-                ),
-                Event::Generation { .. }
-                | Event::Superseded { .. }
-                | Event::Swept { .. }
-                | Event::Rejoined => {
-                    unreachable!("no peer of a later generation is let in, and this node has none")
-                }
-            }
+            handle_event(&event, &self.known_incarnations)?;
+        }
+        Ok(())
+    }
+
+    /// Tells the shard what other cores learned of the generations of peers.
+    fn learn_generations(&mut self, now: Time) {
+        let changes = self.known_incarnations.changes();
+        if changes != self.generation_changes {
+            self.generation_changes = changes;
+            self.peers.learn_generations(now, &mut self.ring, &mut self.shard);
         }
     }
 

@@ -3,6 +3,9 @@
 use std::io;
 
 use plog::segment::{SegmentId, SpareId};
+use plog::vocabulary::Generation;
+
+use crate::node::known_incarnations::IncarnationError;
 
 /// Something after which nothing may be promised any more. Never retried: what reached the disk is
 /// not known, and only a restart, which reads it back, finds out.
@@ -65,6 +68,25 @@ pub enum FatalReason {
     CheckpointFiles {
         /// Why, with the file.
         error: io::Error,
+    },
+    /// What a peer's generation is could not be made durable.
+    #[error(
+        "{error}; without it, votes could be counted that no longer count, so the node stops; \
+             check the data directory and the disk, then restart"
+    )]
+    Remember {
+        /// Why.
+        error: IncarnationError,
+    },
+    /// Another process is this node by now.
+    #[error(
+        "this node goes on as generation {} in another process, which was started from another \
+         data directory: this one must not speak any more; keep it down, and its data directory \
+         out of use", by.0
+    )]
+    Superseded {
+        /// Its generation.
+        by: Generation,
     },
     /// io_uring itself failed.
     #[error("io_uring failed: {error}; the node cannot go on without it")]

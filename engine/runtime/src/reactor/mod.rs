@@ -17,6 +17,7 @@ pub mod clients;
 pub mod clock;
 pub mod core;
 pub mod disk_reserve;
+pub mod events;
 pub mod fatal_reason;
 pub mod file_driver;
 pub(crate) mod memory_watch;

@@ -3,12 +3,15 @@
 
 use std::path::Path;
 
+use plog::vocabulary::Generation;
+
 use crate::node::data_directory::boot_epoch::BOOT;
 use crate::node::data_directory::survey::{Survey, Verdict};
 use crate::node::data_directory::{
     DataDirectory, DataDirectoryError, ExpectedIdentity, LockedDirectory,
 };
-use crate::node::known_incarnations::{self, IncarnationError, KnownIncarnations};
+use crate::node::known_incarnations::{IncarnationError, KnownIncarnations, Meeting};
+use crate::node::known_life;
 use crate::node::test_directory::TestDirectory;
 use crate::node::two_copies::{self, FactKind};
 
@@ -39,7 +42,7 @@ fn started() -> TestDirectory {
         assert_eq!(open(directory.path()).unwrap().begin_boot().unwrap(), epoch);
     }
     let known = KnownIncarnations::load(&directory.path().join("peers")).unwrap();
-    assert_eq!(known.remember(0, PEER).unwrap(), PEER);
+    assert_eq!(known.meet(0, PEER, Generation::FIRST).unwrap(), Meeting::Welcome);
     directory
 }
 
@@ -84,7 +87,7 @@ fn a_changed_byte_in_one_copy_is_seen_and_made_up_for_by_the_other() {
                 assert_eq!(identity.incarnation, INCARNATION, "{what}");
                 assert_eq!(data.next_epoch().unwrap(), EPOCH + 1, "{what}");
                 let known = KnownIncarnations::load(&data.peers()).unwrap();
-                assert_eq!(known.lookup(0), Some(PEER), "{what}");
+                assert_eq!(known.lookup(0).unwrap().incarnation, Some(PEER), "{what}");
                 if fact == BOOT.name {
                     assert_eq!(data.begin_boot().unwrap(), EPOCH + 1, "{what}");
                     assert_eq!(damaged(path), [""; 0], "{what}");
@@ -100,7 +103,7 @@ fn a_changed_byte_in_one_copy_is_seen_and_made_up_for_by_the_other() {
             });
         }
     }
-    assert_eq!(bytes, 2 * (48 + 40 + 36), "every file was looked at in full");
+    assert_eq!(bytes, 2 * (48 + 40 + 44), "every file was looked at in full");
 }
 
 #[test]
@@ -164,7 +167,7 @@ fn a_crash_before_the_first_start_leaves_directories_to_be_made() {
 
 #[test]
 fn a_newer_copy_of_what_is_known_of_a_peer_is_refused_as_such() {
-    let kind = known_incarnations::KIND;
+    let kind = known_life::KIND;
     let newer = FactKind { version: kind.version + 1, ..kind };
     for both in [true, false] {
         let directory = started();
@@ -175,7 +178,7 @@ fn a_newer_copy_of_what_is_known_of_a_peer_is_refused_as_such() {
             std::fs::write(peers.join("node-0"), &whole).unwrap();
         }
         let error = KnownIncarnations::load(&peers).unwrap_err().to_string();
-        for word in ["node-0", "format version 2", "up to 1", "start the version"] {
+        for word in ["node-0", "format version 3", "up to 2", "start the version"] {
             assert!(error.contains(word), "{error}");
         }
         assert_eq!(damaged(directory.path()), ["peers/node-0", "peers/node-0.copy"]);

@@ -11,13 +11,15 @@ use std::path::Path;
 use std::time::Duration;
 
 use plog::segment::SegmentId;
+use plog::vocabulary::Generation;
 
 use crate::node::data_directory::boot_epoch::{BOOT, decode_boot};
 use crate::node::data_directory::contents::{CORE_PREFIX, PEERS, core_directory, first_segment};
 use crate::node::data_directory::identity::{DirectoryIdentity, IDENTITY};
 use crate::node::data_directory::lock::LOCK;
 use crate::node::data_directory::reached::{self, REACHED};
-use crate::node::known_incarnations::{self, MEMBERS_MAX, decode_incarnation};
+use crate::node::known_incarnations::MEMBERS_MAX;
+use crate::node::known_life::{self, KnownLife};
 use crate::node::two_copies::{COPY_SUFFIX, Copies, CopyError, FactKind, TEMPORARY_SUFFIX};
 
 /// How often something that is not whole is looked at.
@@ -145,7 +147,7 @@ impl Survey {
                 }
                 (Ok(fact), Some(_)) => {
                     let text = "a start, or a crash in one, came between the two files; the \
-                                greater epoch counts";
+                                later one counts";
                     self.note(file, Verdict::Odd, format!("{}: {text}", fact.describe()));
                 }
                 (Ok(fact), None) if newer => {
@@ -258,10 +260,10 @@ impl Survey {
 
     /// What is remembered of peers.
     fn judge_peers(&mut self, directory: &Path) -> io::Result<()> {
-        let kind = &known_incarnations::KIND;
+        let kind = &known_life::KIND;
         let known: Vec<String> = (0..MEMBERS_MAX).map(|id| format!("{}{id}", kind.name)).collect();
         for name in &known {
-            let _ = self.fact(directory, kind, name, |fact| decode_incarnation(fact).map(Peer));
+            let _ = self.fact(directory, kind, name, KnownLife::decode);
         }
         let found = match names(directory) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -342,14 +344,24 @@ impl Fact for Reached {
     }
 }
 
-/// An incarnation that was met.
-#[derive(Clone, Copy, PartialEq)]
-struct Peer(u128);
-
-impl Fact for Peer {
+impl Fact for KnownLife {
     const OF_A_PEER: bool = true;
 
     fn describe(&self) -> String {
-        format!("incarnation {:032x}", self.0)
+        let met = match (self.incarnation, self.generation) {
+            (None, _) => "never met".to_owned(),
+            (Some(incarnation), Generation::FIRST) => format!("incarnation {incarnation:032x}"),
+            (Some(incarnation), Generation(generation)) => {
+                format!("incarnation {incarnation:032x} of generation {generation}")
+            }
+        };
+        if self.heard > self.generation {
+            return format!("{met}; generation {} was heard of", self.heard.0);
+        }
+        met
+    }
+
+    fn merge(first: Self, second: Self) -> Option<Self> {
+        first.later(second)
     }
 }

@@ -14,7 +14,6 @@ use engine::time::Time;
 use net::peer::frame::FrameDecoder;
 use net::peer::handshake::{AcceptorStep, HandshakeAcceptor, LocalNode, PeerIdentity};
 use net::peer::message::PeerMessage;
-use net::peer::refusal::Refusal;
 use net::resp::slot::shard_of;
 use plog::vocabulary::{AcceptorId, BootEpoch, Generation};
 
@@ -22,7 +21,7 @@ use crate::core_setup::Limits;
 use crate::node::log_line;
 use crate::reactor::metrics::Counters;
 use crate::reactor::node_shared::NodeShared;
-use crate::reactor::peers::acquaintances::Acquaintances;
+use crate::reactor::peers::acquaintances::{Acquaintances, NotLetIn};
 use crate::reactor::peers::inbound::{Inbound, InboundPhase, RECEIVE_SIZE};
 use crate::reactor::peers::pairing::share_entities;
 use crate::reactor::ring::{Completion, OperationKey, Payload, Ring};
@@ -230,12 +229,7 @@ impl InboundTable {
         if let Err(reason) = self.acquaintances.remember(&identity) {
             let node_id = identity.node_id;
             log_line::warn("refused a peer connection", &[("node", &node_id), ("reason", &reason)]);
-            let (got, generation) = (identity.incarnation, Generation::FIRST.0);
-            let remembered = self.acquaintances.incarnation(node_id);
-            let Some(remembered) = remembered.filter(|remembered| *remembered != got) else {
-                return Err(reason);
-            };
-            let refusal = Refusal::Incarnation { node_id, remembered, got, generation };
+            let NotLetIn::Refused(refusal) = reason else { return Err(reason.to_string()) };
             let inbound = self.inbound.get_mut(key).expect("the caller found it");
             inbound.phase = InboundPhase::Refused;
             self.answer_inbound(key, refusal.encode().to_vec(), ring);
@@ -373,6 +367,27 @@ impl InboundTable {
         let inbound = self.inbound.get(key).expect("the caller found it");
         if inbound.in_kernel == 0 {
             self.inbound.remove(key);
+        }
+    }
+
+    /// Ends what earlier generations than these say.
+    pub(super) fn end_older(
+        &mut self,
+        now: Time,
+        shard: &mut StringShard,
+        known: &[Generation; 5],
+    ) {
+        let is_older = |inbound: &Inbound| match inbound.phase {
+            InboundPhase::Up(PeerIdentity { node_id, boot_epoch, .. }) => {
+                BootEpoch(boot_epoch).generation() < known[usize::from(node_id)]
+            }
+            _ => false,
+        };
+        let all: Vec<Key> = self.inbound.keys().collect();
+        for key in all {
+            if is_older(self.inbound.get(key).expect("just listed")) {
+                self.end_inbound(key, now, shard, "a later generation of that node is about");
+            }
         }
     }
 

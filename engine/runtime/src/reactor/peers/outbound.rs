@@ -4,7 +4,8 @@ use std::net::TcpStream;
 
 use net::peer::frame::{FrameEncodeError, FrameEncoder};
 use net::peer::handshake::HandshakeDialler;
-use net::peer::message::PeerMessage;
+use net::peer::message::{GenerationsNotice, PeerMessage};
+use plog::vocabulary::Generation;
 
 use crate::node::log_line;
 use crate::reactor::metrics::Counters;
@@ -41,6 +42,8 @@ pub struct Outbound {
     pub peer_core: Option<u16>,
     /// See [`LinkPhase`].
     pub phase: LinkPhase,
+    /// The generation of who answered on the connection at hand.
+    pub generation: Generation,
     /// The socket of the connection at hand.
     pub socket: Option<TcpStream>,
     /// Writes the frames of the connection at hand.
@@ -78,6 +81,7 @@ impl Outbound {
             peer,
             peer_core,
             phase: LinkPhase::Resting(0),
+            generation: Generation::FIRST,
             socket: None,
             encoder: FrameEncoder::new(frame_size_max),
             messages: Vec::new(),
@@ -106,9 +110,18 @@ impl Outbound {
         self.output.len() + self.sending
     }
 
-    /// Puts the messages of the turn into frames. One that no frame can hold is dropped.
-    pub(super) fn encode_messages(&mut self, counters: &mut Counters) {
+    /// Puts the messages of the turn into frames, behind what this node knows of `generations`. One
+    /// that no frame can hold is dropped.
+    pub(super) fn encode_messages(
+        &mut self,
+        generations: Option<GenerationsNotice>,
+        counters: &mut Counters,
+    ) {
         let mut messages = std::mem::take(&mut self.messages);
+        if let Some(notice) = generations.filter(|_| !messages.is_empty()) {
+            // What is said rests on it, so it is heeded first: a connection keeps the order.
+            messages.insert(0, PeerMessage::Generations(notice));
+        }
         while !messages.is_empty() {
             match self.encoder.encode(&messages, &mut self.output) {
                 Ok(frames) => {
@@ -144,7 +157,9 @@ impl Outbound {
 
 #[cfg(test)]
 mod tests {
-    use net::peer::message::PeerMessage;
+    use net::peer::frame::FrameDecoder;
+    use net::peer::message::{GenerationsNotice, PeerMessage};
+    use plog::vocabulary::Generation;
 
     use super::Outbound;
     use crate::reactor::metrics::Counters;
@@ -155,7 +170,7 @@ mod tests {
         let mut counters = Counters::default();
         link.messages.extend([PeerMessage::Heartbeat, PeerMessage::Heartbeat]);
         assert_eq!(link.unsent_bytes(), 0);
-        link.encode_messages(&mut counters);
+        link.encode_messages(None, &mut counters);
         assert!(link.messages.is_empty() && link.unsent_bytes() == link.output.len());
         assert!(link.unsent_bytes() > 0);
         assert_eq!((counters.peer_frames_out, counters.peer_messages_out), (1, 2));
@@ -163,5 +178,21 @@ mod tests {
         assert_eq!(link.unsent_bytes(), 0);
         link.sending = frame.len();
         assert_eq!(link.unsent_bytes(), frame.len(), "under way is not sent");
+    }
+
+    #[test]
+    fn what_is_said_begins_with_the_generations_that_it_rests_on() {
+        let mut link = Outbound::new(0, Some(0), 1 << 20, 1);
+        let mut counters = Counters::default();
+        let known = [0, 2, 0, 0, 0].map(Generation);
+        let notice = GenerationsNotice { known };
+        link.encode_messages(Some(notice), &mut counters);
+        assert!(link.output.is_empty(), "nothing is said");
+        link.messages.push(PeerMessage::Heartbeat);
+        link.encode_messages(Some(notice), &mut counters);
+        let mut decoder = FrameDecoder::new(1 << 20, 3);
+        decoder.push(&link.output);
+        let said = decoder.next_frame().unwrap().unwrap();
+        assert_eq!(said, [PeerMessage::Generations(notice), PeerMessage::Heartbeat]);
     }
 }

@@ -14,6 +14,7 @@ use engine::context::Outgoing;
 use engine::shard::StringShard;
 use engine::time::Time;
 use net::peer::handshake::LocalNode;
+use plog::vocabulary::AcceptorId;
 
 use crate::core_setup::{Limits, NodeIdentity, PeerAddress};
 use crate::node::known_incarnations::KnownIncarnations;
@@ -51,6 +52,7 @@ pub struct PeerTableSetup {
 /// All connections of one core with its peers.
 #[derive(Debug)]
 pub struct PeerTable {
+    acquaintances: Acquaintances,
     outbound: OutboundTable,
     inbound: InboundTable,
     limits: Limits,
@@ -84,9 +86,10 @@ impl PeerTable {
                 local,
                 setup.listener,
                 setup.limits,
-                acquaintances,
+                acquaintances.clone(),
                 setup.shared,
             ),
+            acquaintances,
             limits: setup.limits,
             next_tick_us: 0,
         }
@@ -96,6 +99,17 @@ impl PeerTable {
     pub fn start(&mut self, ring: &mut Ring) {
         self.inbound.start(ring);
         self.outbound.start();
+    }
+
+    /// A later generation of some peer is known: tells the shard, and ends connections with earlier
+    /// ones.
+    pub fn learn_generations(&mut self, now: Time, ring: &mut Ring, shard: &mut StringShard) {
+        let known = self.acquaintances.generations();
+        for (member, generation) in (0..).map(AcceptorId).zip(known) {
+            shard.handle_generation(now, member, generation);
+        }
+        self.inbound.end_older(now, shard, &known);
+        self.outbound.end_older(now, ring, &known);
     }
 
     /// When [`PeerTable::handle_tick`] is due.

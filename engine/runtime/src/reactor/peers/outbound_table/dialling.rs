@@ -19,6 +19,7 @@ use std::sync::atomic::Ordering;
 use engine::time::Time;
 use net::peer::frame::FrameEncoder;
 use net::peer::handshake::{ANY_CORE, DiallerStep, HandshakeDialler, PeerIdentity, Target};
+use plog::vocabulary::BootEpoch;
 
 use crate::node::log_line;
 use crate::reactor::peers::address_lookup::{Address, address_of};
@@ -117,7 +118,7 @@ impl OutboundTable {
             Ok(DiallerStep::Incomplete) => {}
             Ok(DiallerStep::Accepted { identity, .. }) => {
                 if let Err(reason) = self.acquaintances.remember(&identity) {
-                    return self.end_connection(key, now, ring, &reason);
+                    return self.end_connection(key, now, ring, &reason.to_string());
                 }
                 self.link_up(key, now, &identity, ring);
             }
@@ -138,7 +139,8 @@ impl OutboundTable {
         link.back_off.reset();
         link.failure_logged = false;
         link.sent_us = now.0;
-        let PeerIdentity { core_count, core, node_id, .. } = *identity;
+        let PeerIdentity { core_count, core, node_id, boot_epoch, .. } = *identity;
+        link.generation = BootEpoch(boot_epoch).generation();
         let shared = share_entities(self.local.core, self.local.core_count, core, core_count);
         if shared {
             link.phase = LinkPhase::Up;

@@ -18,7 +18,7 @@ use engine::time::Time;
 use net::peer::handshake::LocalNode;
 use net::peer::message::PeerMessage;
 use net::resp::slot::shard_of;
-use plog::vocabulary::AcceptorId;
+use plog::vocabulary::{AcceptorId, Generation};
 
 use crate::core_setup::{Limits, PeerAddress};
 use crate::reactor::metrics::Counters;
@@ -190,7 +190,7 @@ impl OutboundTable {
                 link.messages.clear();
                 continue;
             }
-            link.encode_messages(counters);
+            link.encode_messages(shard.generations(), counters);
             if link.sending > 0 {
                 continue;
             }
@@ -289,6 +289,18 @@ impl OutboundTable {
             | LinkPhase::Greeting(..)
             | LinkPhase::Up
             | LinkPhase::Closing => {}
+        }
+    }
+
+    /// Ends what is said to earlier generations than these.
+    pub(super) fn end_older(&mut self, now: Time, ring: &mut Ring, known: &[Generation; 5]) {
+        let all: Vec<Key> = self.links.keys().collect();
+        for key in all {
+            let link = self.links.get(key).expect("just listed");
+            let node_id = usize::from(self.peers[link.peer].address.node_id);
+            if link.is_up() && link.generation < known[node_id] {
+                self.end_connection(key, now, ring, "a later generation of that node is about");
+            }
         }
     }
 

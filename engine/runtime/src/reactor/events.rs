@@ -1,0 +1,41 @@
+//! What a shard wants known: made durable before anything else leaves the core, and told to the
+//! operator.
+
+use engine::context::Event;
+
+use crate::node::known_incarnations::KnownIncarnations;
+use crate::node::log_line;
+use crate::reactor::fatal_reason::FatalReason;
+
+/// See the module page. Call with all events of a turn before its messages and replies leave.
+///
+/// # Errors
+///
+/// When something cannot be made durable, or another process goes on as this node.
+pub(super) fn handle_event(event: &Event, known: &KnownIncarnations) -> Result<(), FatalReason> {
+    match event {
+        Event::Diverged { entity, entry, reason } => log_line::error(
+            "an entity's history differs from a peer's; it is not served here",
+            &[
+                ("entity", &format_args!("{:016x}", entity.0)),
+                ("entry", &entry.0),
+                ("reason", reason),
+            ],
+        ),
+        Event::Unreadable { entity, .. } => log_line::error(
+            "an entity cannot be read back from the log; it abstains, others serve it",
+            &[("entity", &format_args!("{:016x}", entity.0))],
+        ),
+        Event::Generation { member, generation } => {
+            known.hear(member.0, *generation).map_err(|error| FatalReason::Remember { error })?;
+            log_line::info(
+                "a node goes on as a later generation: it lost what it may have promised, and \
+                 votes of earlier ones do not count any more",
+                &[("node", &member.0), ("generation", &generation.0)],
+            );
+        }
+        Event::Superseded { by } => return Err(FatalReason::Superseded { by: *by }),
+        Event::Swept { .. } | Event::Rejoined => unreachable!("no core rejoins yet"),
+    }
+    Ok(())
+}
