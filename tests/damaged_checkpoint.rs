@@ -14,7 +14,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use cluster::{Cluster, PATIENCE, certus, text};
+use cluster::{Cluster, PATIENCE, certus, text, wait_until};
 
 /// The node whose files are damaged.
 const VICTIM: usize = 2;
@@ -90,8 +90,19 @@ fn verified(directory: &Path) -> (i32, String) {
     (output.status.code().unwrap(), String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+/// What a harm comes to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Outcome {
+    /// It is made up for.
+    Whole,
+    /// The core begins another log at once.
+    AnotherLog,
+    /// Entities abstain, and the next start begins another log.
+    AnotherLogNext,
+}
+
 /// One harm, and what has to come of it.
-fn case(harmed: Harm, abstains: bool) {
+fn case(harmed: Harm, outcome: Outcome) {
     let mut cluster = Cluster::start(&format!("damaged-checkpoint-{harmed:?}"));
     let data = cluster.directory.join(format!("node-{VICTIM}/data"));
     let directory = data.join("core-0");
@@ -103,7 +114,7 @@ fn case(harmed: Harm, abstains: bool) {
     harm(&directory, harmed);
     let (status, said) = verified(&data);
     assert_eq!(status, 1, "{harmed:?} is seen: {said}");
-    for _ in 0..2 {
+    for start in 0..2 {
         cluster.restart(VICTIM);
         cluster.wait_until_ready(VICTIM);
         let mut client = cluster.client(VICTIM);
@@ -111,30 +122,47 @@ fn case(harmed: Harm, abstains: bool) {
             let read = client.ask(&["GET", &key(number)]).unwrap();
             assert_eq!(text(&read), value(number, round), "{harmed:?}: {}", key(number));
         }
-        let status = text(&client.ask(&["CERTUS", "STATUS"]).unwrap());
-        let status: serde_json::Value = serde_json::from_str(&status).unwrap();
-        let cores = &status["cores"][0]["shard"]["gauges"]["abstaining_cores"];
-        assert_eq!(*cores, u64::from(abstains), "{harmed:?}: {status}");
-        assert_eq!(directory.join("abstains").exists(), abstains, "{harmed:?}");
+        let has_another = match outcome {
+            Outcome::Whole => false,
+            Outcome::AnotherLog => true,
+            Outcome::AnotherLogNext => start == 1,
+        };
+        let status = status_of(&cluster);
+        assert_eq!(status["generation"], u64::from(has_another), "{harmed:?}: {status}");
+        assert_eq!(directory.join("log").exists(), has_another, "{harmed:?}");
+        let notes_loss = outcome == Outcome::AnotherLogNext && start == 0;
+        let noted = directory.join("abstains");
+        if notes_loss {
+            let abstaining = status["cores"][0]["shard"]["gauges"]["abstaining"].as_u64();
+            assert!(abstaining > Some(0), "{harmed:?}: {status}");
+        }
+        wait_until(&format!("the note of a loss: {notes_loss}"), || noted.exists() == notes_loss);
         cluster.kill(VICTIM);
     }
     cluster.restart(VICTIM);
     cluster.wait_until_ready(VICTIM);
+    let (status, said) = verified(&data);
+    assert_eq!(status, 0, "{harmed:?}: whole again: {said}");
+}
+
+fn status_of(cluster: &Cluster) -> serde_json::Value {
+    let said = cluster.client(VICTIM).ask(&["CERTUS", "STATUS"]).unwrap();
+    serde_json::from_str(&text(&said)).unwrap()
 }
 
 #[test]
-fn a_core_without_a_whole_table_abstains() {
+fn a_core_without_a_whole_table_begins_another_log_and_rejoins() {
     for harmed in [Harm::Table, Harm::Seal, Harm::Missing, Harm::PointerGone] {
-        case(harmed, true);
+        case(harmed, Outcome::AnotherLog);
     }
 }
 
 #[test]
 fn one_copy_of_the_pointer_is_enough() {
-    case(Harm::OneCopy, false);
+    case(Harm::OneCopy, Outcome::Whole);
 }
 
 #[test]
-fn only_the_entities_of_damaged_images_abstain() {
-    case(Harm::Images, false);
+fn only_the_entities_of_damaged_images_abstain_until_the_next_start() {
+    case(Harm::Images, Outcome::AnotherLogNext);
 }

@@ -157,11 +157,16 @@ impl Node {
         reasons.map(str::to_owned).next()
     }
 
-    /// Of how many entities it abstains.
+    /// Of how many entities it abstains, or is not yet to vote again after a loss.
     pub fn abstaining(&self) -> Option<u64> {
         let status = self.status()?;
         let cores = status["cores"].as_array()?.iter();
-        cores.map(|core| core["shard"]["gauges"]["abstaining"].as_u64()).sum()
+        cores
+            .map(|core| {
+                let gauges = &core["shard"]["gauges"];
+                Some(gauges["abstaining"].as_u64()? + gauges["rejoin_left"].as_u64()?)
+            })
+            .sum()
     }
 
     /// How much it has said so far.

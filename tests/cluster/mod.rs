@@ -6,6 +6,7 @@
 
 #![allow(dead_code, reason = "each test program uses another part of this module")]
 
+pub mod load;
 #[path = "../../bin/certus/dev/process.rs"]
 pub mod process;
 pub mod random;
@@ -186,7 +187,12 @@ impl Cluster {
 
     /// Starts a node again, and does not wait for it.
     pub fn restart(&mut self, id: usize) {
-        self.nodes[id].start();
+        self.nodes[id].start(&[]);
+    }
+
+    /// The same with further arguments of `certusd`.
+    pub fn restart_with(&mut self, id: usize, arguments: &[&str]) {
+        self.nodes[id].start(arguments);
     }
 
     /// Waits until a node serves.
@@ -328,7 +334,7 @@ impl Node {
         self.reap();
     }
 
-    fn start(&mut self) {
+    fn start(&mut self, arguments: &[&str]) {
         assert!(self.process.is_none(), "node {} runs", self.id);
         // The kernel ends the rings of a killed process, and with them its sockets, a little later
         // than the process itself.
@@ -338,6 +344,7 @@ impl Node {
         let log = OpenOptions::new().append(true).open(&self.log_file).expect("its log is there");
         let child = Command::new(&self.command[0])
             .args(&self.command[1..])
+            .args(arguments)
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a descriptor can be doubled"))
             .stderr(log)

@@ -185,7 +185,7 @@ impl Fault for Damage {
         Ok(format!("killed; {what}; started, serves {} ms later", took.as_millis()))
     }
 
-    /// It must say so: it abstains, or tells of the damage and is whole again. What is damaged
+    /// It must say so: it abstains, or tells of the damage and begins another log. What is damaged
     /// in a checkpoint shows only when its entity is read, and if it is read at all.
     fn effect(&mut self, scene: &mut Scene) -> Result<Option<String>, Failure> {
         let node = scene.cluster.node(self.victim);
@@ -194,7 +194,7 @@ impl Fault for Damage {
         }
         let said = node.said_since(self.log_length);
         if said.contains("damaged") {
-            return Ok(Some("it tells of the damage, and takes part".to_owned()));
+            return Ok(Some("it tells of the damage, and is rebuilt".to_owned()));
         }
         if self.is_of_checkpoint {
             let entities = node.abstaining().unwrap_or(0);
@@ -207,6 +207,6 @@ impl Fault for Damage {
 
     fn heal(&mut self, scene: &mut Scene) -> Result<String, Failure> {
         let took = scene.wait_until_ready(self.victim)?;
-        Ok(format!("stays as it is; serves after {} ms", took.as_millis()))
+        Ok(format!("is rebuilt by itself; serves after {} ms", took.as_millis()))
     }
 }

@@ -77,8 +77,8 @@ fn find_cores(arguments: &PlogMirror) -> Result<Vec<MirroredCore>, ExitStatus> {
         }
         if ["abstains", "abstains.copy"].iter().any(|name| path.join(name).exists()) {
             complain(format_args!(
-                "{}: this core abstains, because its log was found damaged: what it lacks is not \
-                 known; mirror another node",
+                "{}: this core abstains or rejoins after a loss: what it lacks is not known; mirror \
+                 another node",
                 path.display()
             ));
             return Err(ExitStatus::Degraded);

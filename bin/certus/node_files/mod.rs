@@ -5,7 +5,7 @@ use std::path::Path;
 
 use plog::dump::record_line;
 use plog::identity::LogIdentity;
-use runtime::node::data_directory::Survey;
+use runtime::node::data_directory::{Survey, log_identity};
 
 use crate::arguments::{PlogDump, PlogHistory, PlogStats};
 use crate::console::{Console, complain};
@@ -146,11 +146,7 @@ fn each_log(
 fn identity_of(survey: &Survey, path: &Path) -> Option<LogIdentity> {
     let identity = survey.identity?;
     let core = core_number(path.file_name()?.to_str()?)?;
-    (core < identity.core_count).then_some(LogIdentity {
-        cluster: identity.cluster_id,
-        node: identity.node_id,
-        incarnation: identity.incarnation,
-        core,
-        core_count: identity.core_count,
-    })
+    // What cannot be read of it is told where all facts are looked at.
+    let of_the_log = log_identity(path.parent()?, &identity, core).ok()?;
+    (core < identity.core_count).then_some(of_the_log)
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 
 use plog::segment::SegmentId;
-use runtime::node::data_directory::{Survey, Verdict, load_reached};
+use runtime::node::data_directory::{Survey, Verdict, is_put_aside, load_log_life, load_reached};
 use runtime::node::reserve_file;
 
 use crate::arguments::PlogVerify;
@@ -42,6 +42,9 @@ pub fn verify(arguments: &PlogVerify, console: &mut Console) -> ExitStatus {
     }
     for path in logs.unwrap_or_default() {
         let identity = identity_of(&survey, &path);
+        if let Err(error) = load_log_life(&path) {
+            report.line(Verdict::Damaged, format_args!("DAMAGED: {error}"));
+        }
         // Before the log is read: a running node may reach further meanwhile.
         let reached = reached_by(&path);
         let log = LogFiles::find(&path, identity);
@@ -74,7 +77,7 @@ fn reached_by(core: &Path) -> Option<SegmentId> {
 }
 
 /// Facts of a core, in two copies each; they are looked at where they count.
-const FACTS: [&str; 2] = ["checkpoint", "abstains"];
+const FACTS: [&str; 3] = ["checkpoint", "abstains", "log"];
 
 /// Prints lines, and counts those that tell of damage.
 pub(super) struct Report<'a> {
@@ -100,7 +103,7 @@ impl Report<'_> {
         if let Some(reached) = reached
             && last < Some(reached)
         {
-            let text = "segments are missing at the log's end; a start lets the core abstain";
+            let text = "segments are missing at the log's end; a start begins another log";
             self.line(
                 Verdict::Damaged,
                 format_args!("DAMAGED: the log had reached segment {reached}: {text}"),
@@ -135,6 +138,11 @@ impl Report<'_> {
             }
             if name == reserve_file::NAME {
                 self.line(Verdict::Whole, "reserve: space for a full disk; it holds nothing");
+                continue;
+            }
+            if is_put_aside(&name) {
+                let text = "a log that was found damaged, put aside until this core has rejoined";
+                self.line(Verdict::Odd, format_args!("{name}: note: {text}"));
                 continue;
             }
             let text = if name.ends_with(".new") {

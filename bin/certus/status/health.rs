@@ -43,15 +43,23 @@ impl Health {
             };
             let live = document.live();
             let abstaining = document.sum("/shard/gauges/abstaining_cores");
+            let rejoining = document.sum("/shard/gauges/rejoining_cores");
             if live.len() >= majority {
                 health.serving += 1;
-                voting += usize::from(abstaining == 0);
+                voting += usize::from(abstaining == 0 && rejoining == 0);
             }
             if abstaining > 0 {
                 health.why.push(format!(
-                    "{name}: {abstaining} cores abstain, because their log was found damaged: \
-                     their clients are served through the other nodes; check the disk, keep the \
-                     others alive, and move the data to a new cluster"
+                    "{name}: {abstaining} cores abstain, because their log was found damaged, and \
+                     there was no room for another: their clients are served through the other \
+                     nodes; check the disk, make room, and start the node again"
+                ));
+            }
+            if rejoining > 0 {
+                let left = document.sum("/shard/gauges/rejoin_left");
+                health.why.push(format!(
+                    "{name}: {rejoining} cores rejoin after a loss, and vote on everything again \
+                     when no entities are left; {left} are"
                 ));
             }
             health.judge_links(node, nodes, &live);
@@ -246,6 +254,17 @@ mod tests {
         let health = Health::of(&nodes);
         assert_eq!((health.serving, health.more_may_fail), (3, Some(0)));
         assert!(health.why[0].contains("abstain"), "{:?}", health.why);
+    }
+
+    #[test]
+    fn a_node_that_rejoins_does_not_count_among_those_that_may_fail() {
+        let all = [0, 1, 2];
+        let mut nodes = all.map(|id| node(id, &all));
+        let gauges = &mut nodes[1].answer.as_mut().unwrap().0["cores"][0]["shard"]["gauges"];
+        (gauges["rejoining_cores"], gauges["rejoin_left"]) = (json!(1), json!(12));
+        let health = Health::of(&nodes);
+        assert_eq!((health.serving, health.more_may_fail), (3, Some(0)));
+        assert!(health.why[0].contains("1 cores rejoin") && health.why[0].ends_with("12 are"));
     }
 
     #[test]

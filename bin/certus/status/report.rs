@@ -82,6 +82,7 @@ fn node_table(nodes: &[NodeStatus]) -> Vec<Row> {
         "address",
         "state",
         "up",
+        "generation",
         "epoch",
         "keys",
         "entities",
@@ -97,6 +98,7 @@ fn node_table(nodes: &[NodeStatus]) -> Vec<Row> {
             Ok(document) => cells.extend([
                 "up".to_owned(),
                 duration(document.number("/uptime_s")),
+                document.number("/generation").to_string(),
                 document.number("/boot_epoch").to_string(),
                 document.sum("/shard/gauges/keys").to_string(),
                 document.sum("/shard/gauges/entities_on_disk").to_string(),
@@ -247,7 +249,9 @@ mod tests {
         let mut lines = text.lines();
         assert_eq!(lines.next(), Some("DEGRADED: 2 of 3 nodes serve; no more node may fail"));
         assert!(lines.next().unwrap().contains("nothing listens there"));
-        assert!(text.contains("0     127.0.0.1:7000  up     1 h 1 min  4      11    12        13"));
+        assert!(text.contains(
+            "0     127.0.0.1:7000  up     1 h 1 min  0           4      11    12        13"
+        ));
         assert!(text.contains("2     127.0.0.1:7002  DOWN: nothing listens there\n"), "{text}");
         assert!(text.contains("0.0   1.0  up     17\n"), "{text}");
         assert!(text.contains("0.0   2.?  DOWN   0\n"), "{text}");

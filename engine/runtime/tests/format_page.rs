@@ -10,7 +10,9 @@ use plog::checkpoint::pointer::Pointer;
 use plog::segment::SegmentId;
 use plog::vocabulary::{BootEpoch, Generation, Lsn};
 use runtime::node::checkpoint_files::write_pointer;
-use runtime::node::data_directory::{ExpectedIdentity, LockedDirectory, write_abstention};
+use runtime::node::data_directory::{
+    ExpectedIdentity, LockedDirectory, LogLife, write_abstention, write_log_life,
+};
 use runtime::node::known_incarnations::{KnownIncarnations, Meeting};
 
 const PAGE: &str = include_str!("../../../docs/FORMAT.md");
@@ -60,6 +62,9 @@ fn example() -> Directory {
     let since = BootEpoch(3);
     let found = Abstention { since, segment: SegmentId(7), offset: 0x2000 };
     write_abstention(&data.core(1), &found).unwrap();
+    let incarnation = 0x0123_4567_89ab_cdef_0123_4567_89ab_cdef;
+    let life = LogLife { incarnation, generation: Generation(1) };
+    write_log_life(&data.core(1), &life).unwrap();
     let pointer = Pointer {
         checkpoint: CheckpointId(2),
         parts: 1,
@@ -98,6 +103,7 @@ fn the_facts_on_the_format_page_are_what_is_written() {
         ("peers/node-1", 44),
         ("core-1/abstains", 40),
         ("core-1/checkpoint", 60),
+        ("core-1/log", 40),
     ] {
         let bytes = std::fs::read(directory.0.join(name)).unwrap();
         assert_eq!(bytes.len(), length, "{name}");
@@ -116,6 +122,8 @@ fn the_facts_on_the_format_page_are_what_is_written() {
         "core-1/abstains.copy",
         "core-1/checkpoint",
         "core-1/checkpoint.copy",
+        "core-1/log",
+        "core-1/log.copy",
         "identity",
         "identity.copy",
         "peers/node-1",

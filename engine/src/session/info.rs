@@ -103,6 +103,8 @@ fn persistence(facts: &NodeFacts, lines: &mut Lines) {
     lines.put("loading", u8::from(facts.loading));
     lines.put("certus_log_bytes", facts.log_bytes);
     lines.put("certus_abstaining_cores", facts.abstaining_cores);
+    lines.put("certus_rejoining_cores", facts.rejoining_cores);
+    lines.put("certus_generation", facts.generation);
     lines.put("certus_cleaner_paused_cores", facts.cleaner_paused_cores);
     lines.put("certus_log_full_cores", facts.log_full_cores);
 }

@@ -39,6 +39,10 @@ pub struct NodeFacts {
     pub log_bytes: u64,
     /// Cores that abstain, because their log was found damaged.
     pub abstaining_cores: u64,
+    /// Cores that rejoin after a loss.
+    pub rejoining_cores: u64,
+    /// How often this node lost what it may have promised.
+    pub generation: u32,
     /// Cores whose cleaner an operator paused.
     pub cleaner_paused_cores: u64,
     /// Cores that refuse writes for want of room for their log.

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Receiver;
 use std::time::Instant;
 
+use plog::vocabulary::BootEpoch;
 use serde_json::{Map, Value, json};
 
 use crate::core_setup::NodeIdentity;
@@ -81,6 +82,10 @@ const COUNTERS: &[Counter] = &[
     ("certus_log_bytes", "gauge", "Size of the log's segment files in bytes.", |core| {
         &core.log_bytes
     }),
+    ("certus_abstaining", "gauge", "1 when the core abstains after a loss.", |core| {
+        &core.abstaining
+    }),
+    ("certus_rejoining", "gauge", "1 while the core rejoins after a loss.", |core| &core.rejoining),
     ("certus_cleaner_paused", "gauge", "1 when an operator paused the cleaner.", |core| {
         &core.cleaner_paused
     }),
@@ -178,6 +183,7 @@ impl Admin {
                 "replicas": self.identity.replicas,
                 "incarnation": format!("{:#034x}", self.identity.incarnation),
                 "boot_epoch": self.identity.boot_epoch,
+                "generation": BootEpoch(self.identity.boot_epoch).generation().0,
                 "version": env!("CARGO_PKG_VERSION"),
                 "process_id": std::process::id(),
                 "uptime_s": self.started.elapsed().as_secs(),

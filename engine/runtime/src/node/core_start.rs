@@ -22,7 +22,8 @@ use crate::node::admin::{self, Admin, CoreStatus, Readiness};
 use crate::node::checkpoint_recovery::RecoveredCheckpoint;
 use crate::node::config::Config;
 use crate::node::data_directory::{
-    DirectoryIdentity, load_abstention, repair_reached, write_abstention,
+    DirectoryIdentity, load_abstention, log_identity, repair_log_life, repair_reached,
+    write_abstention,
 };
 use crate::node::fatal::{ExitStatus, Fatal};
 use crate::node::file_worker::FileWorkerChannel;
@@ -52,8 +53,8 @@ const STATUS_EVERY: Duration = Duration::from_secs(1);
 /// What a core tells the main thread.
 #[derive(Debug)]
 pub(super) enum Report {
-    /// Its log is read.
-    Recovered,
+    /// Its log is read; what it lost in this generation, if that is not noted yet.
+    Recovered(Option<Abstention>),
     /// It listens.
     Ready,
     /// It has ended.
@@ -183,24 +184,21 @@ struct ReadCore {
     shard_config: ShardConfig,
     log: RecoveredLog,
     checkpoint: RecoveredCheckpoint,
-    /// Why the core abstains.
+    /// What the core lost: it abstains, or rejoins when a generation has begun since.
     abstention: Option<Abstention>,
-    /// Whether an earlier boot made that durable.
-    is_known: bool,
+    /// What an earlier boot made durable of that.
+    known: Option<Abstention>,
 }
 
 /// Reads the core's checkpoint and log. `None` when the node was told to stop meanwhile.
 fn read_core(parts: &mut CoreParts) -> Result<Option<ReadCore>, Fatal> {
     let started = Instant::now();
     let (core, core_count, epoch) = (parts.core, parts.core_count, BootEpoch(parts.epoch));
-    let log_identity = LogIdentity {
-        cluster: parts.identity.cluster_id,
-        node: parts.identity.node_id,
-        incarnation: parts.identity.incarnation,
-        core,
-        core_count,
-    };
+    let root = parts.directory.parent().expect("a core's directory stands in the node's");
+    let log_identity = log_identity(root, &parts.identity, core)?;
+    repair_log_life(&parts.directory)?;
     let known = load_abstention(&parts.directory)?;
+    let is_lost = known.is_some_and(|known| !known.is_made_up_for(epoch));
     let shard_config = parts.config.shard_config(core, core_count, epoch);
     let log_config = log_config(&parts.config, core_count, log_identity);
     let mut shard = StringShard::new(shard_config, log_config);
@@ -210,7 +208,7 @@ fn read_core(parts: &mut CoreParts) -> Result<Option<ReadCore>, Fatal> {
         &parts.directory,
         &log_identity,
         &mut parts.found,
-        known.is_some(),
+        is_lost,
         epoch,
         || parts.shared.is_stopping(),
         &mut shard,
@@ -231,12 +229,21 @@ fn read_core(parts: &mut CoreParts) -> Result<Option<ReadCore>, Fatal> {
         Err(RecoveryError::Stopped) => return Ok(None),
         log => log?,
     };
+    // What else shows that something is missing, since what is known was made up for.
+    let missing = match checkpoint.judge(&log) {
+        Some(missing) => Some(missing),
+        None if is_lost => None,
+        None => judge_reached(parts, &log)?,
+    };
     let abstention = Abstention::judge(&log.recovered, known, epoch)
-        .or_else(|| checkpoint.judge(&log))
-        .or(judge_reached(parts, &log)?);
+        .filter(|known| missing.is_none() || !known.is_made_up_for(epoch))
+        .or(missing);
     match abstention {
-        Some(abstention) => shard.finish_recovery_abstaining(log.tail, abstention),
         None => shard.finish_recovery(log.tail, checkpoint.pointer),
+        Some(lost) if lost.is_made_up_for(epoch) => {
+            shard.finish_recovery_rejoining(log.tail, checkpoint.pointer, lost);
+        }
+        Some(lost) => shard.finish_recovery_abstaining(log.tail, lost),
     }
     log_line::info(
         "log read",
@@ -250,8 +257,7 @@ fn read_core(parts: &mut CoreParts) -> Result<Option<ReadCore>, Fatal> {
             ("milliseconds", &started.elapsed().as_millis()),
         ],
     );
-    let is_known = known.is_some();
-    Ok(Some(ReadCore { shard, shard_config, log, checkpoint, abstention, is_known }))
+    Ok(Some(ReadCore { shard, shard_config, log, checkpoint, abstention, known }))
 }
 
 /// Whether the core has to abstain because its log ends before a segment that it had reached.
@@ -276,27 +282,37 @@ fn recover_core(
     reporter: &mut Reporter,
 ) -> Result<Option<(CoreSetup, NodeIdentity)>, Fatal> {
     let Some(read) = read_core(&mut parts)? else { return Ok(None) };
-    let ReadCore { mut shard, shard_config, log, checkpoint, abstention, is_known } = read;
+    let ReadCore { mut shard, shard_config, log, checkpoint, abstention, known } = read;
+    let epoch = BootEpoch(parts.epoch);
+    let lost = abstention.filter(|lost| !lost.is_made_up_for(epoch));
     for spare in &parts.found.spares {
         shard.handle_spare(*spare);
     }
     let needs_first = log.tail.is_none() && parts.found.spares.is_empty();
-    if needs_first && abstention.is_none() {
+    if needs_first && lost.is_none() {
         make_first_spare(&parts.directory, &mut shard, &parts.config)?;
     }
-    reporter.send(Report::Recovered);
+    reporter.send(Report::Recovered(lost.filter(|lost| known != Some(*lost))));
     // Without an answer the node stops before it ever spoke.
     let Ok(durable_epoch) = parts.go.recv() else { return Ok(None) };
     assert_eq!(durable_epoch, parts.epoch, "the shard was made for the epoch that is durable now");
-    if let Some(abstention) = abstention {
-        if !is_known {
-            write_abstention(&parts.directory, &abstention)?;
-        }
-        log_line::error(
+    if let Some(abstention) = abstention
+        && known != Some(abstention)
+    {
+        write_abstention(&parts.directory, &abstention)?;
+    }
+    match (lost, abstention) {
+        (Some(lost), _) => log_line::error(
             "this core abstains: it votes for nothing and hands its clients' commands to the other \
-             nodes; keep these alive and move the data to a new cluster while a majority is whole",
-            &[("reason", &abstention)],
-        );
+             nodes; keep these alive, and start this node again once there is room for another log",
+            &[("reason", &lost)],
+        ),
+        (None, Some(cause)) => log_line::warn(
+            "this core rejoins: until the others told it what it must not vote on, and it has \
+             caught up, they answer its clients",
+            &[("reason", &cause), ("generation", &epoch.generation().0)],
+        ),
+        (None, None) => {}
     }
     let node = NodeIdentity {
         cluster_id: parts.identity.cluster_id,

@@ -7,16 +7,19 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use engine::abstention::Abstention;
 use engine::shard::{FileJob, LOCKS_MAX};
 use plog::segment::SegmentId;
+use plog::vocabulary::BootEpoch;
 
 use crate::node::checkpoint_files;
-use crate::node::data_directory::write_reached;
+use crate::node::data_directory::{note_rejoined, write_abstention, write_reached};
 use crate::node::reserve_file::{self, ReserveJob};
 
-/// Jobs and answers that may wait, per core: a core has four under way at most, and removes a
-/// checkpoint for each lock that ends.
-const QUEUE_PER_CORE: usize = 5 + LOCKS_MAX;
+/// Jobs and answers that may wait, per core: a core has four under way at most, removes a
+/// checkpoint for each lock that ends, and notes a loss, and that it has rejoined, once in its life
+/// each.
+const QUEUE_PER_CORE: usize = 7 + LOCKS_MAX;
 
 /// What the thread is given to do.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -27,6 +30,10 @@ pub enum BlockingJob {
     Reserve(ReserveJob),
     /// Note that the log has reached this segment.
     Reached(SegmentId),
+    /// Note that something could not be read back.
+    NoteLoss(Abstention),
+    /// Take note that the core has rejoined in this boot.
+    NoteRejoined(BootEpoch),
 }
 
 /// A job that is done.
@@ -117,6 +124,10 @@ fn perform(directory: &Path, core: u16, job: BlockingJob) -> io::Result<()> {
             let root = directory.parent().expect("a core's directory stands in the node's");
             return write_reached(root, core, segment);
         }
+        BlockingJob::NoteLoss(loss) => {
+            return write_abstention(directory, &loss).map_err(io::Error::other);
+        }
+        BlockingJob::NoteRejoined(epoch) => return note_rejoined(directory, epoch),
     };
     match job {
         FileJob::Adopt(pointer) => checkpoint_files::adopt(directory, pointer),

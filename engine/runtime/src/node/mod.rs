@@ -13,6 +13,7 @@
 //! (the numbers are the exit statuses of [`fatal::ExitStatus`])
 
 pub mod admin;
+mod another_generation;
 pub mod checkpoint_files;
 pub mod checkpoint_recovery;
 pub mod config;

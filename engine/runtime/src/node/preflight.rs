@@ -297,7 +297,8 @@ fn check_clock(now: SystemTime) -> Check {
 }
 
 /// Bytes free for this user on the file system of `path`.
-fn free_space(path: &Path) -> io::Result<u64> {
+/// Bytes that a user without privileges may still take on the file system of `path`.
+pub(super) fn free_space(path: &Path) -> io::Result<u64> {
     use std::os::unix::ffi::OsStrExt as _;
     let path = std::ffi::CString::new(path.as_os_str().as_bytes())?;
     // SAFETY: all zeros is a valid `statvfs`: it is plain numbers.

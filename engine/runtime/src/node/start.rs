@@ -4,7 +4,8 @@
 //! only listens to what the cores report. Each core reads its log on its own thread, at the same
 //! time as the others. When all have read theirs, and not before, the boot epoch is made durable
 //! and the cores may speak: a node that is refused because one log is foreign has changed nothing.
-//! A core whose log is damaged abstains, and makes that durable before it speaks.
+//! A core whose log is damaged begins another one in the node's next generation: that is noted, and
+//! the start begins anew. Without room for it the core abstains, and notes that before it speaks.
 //!
 //! ```text
 //! main    prepare ─┬─ wait: all recovered ─ boot epoch durable ─ go ─ wait: all ready ─ "ready" ─ wait: ends
@@ -27,6 +28,7 @@ use crate::core_setup::PeerAddress;
 use crate::executor::{self, CoreThread};
 use crate::mesh::mesh;
 use crate::node::admin::Readiness;
+use crate::node::another_generation::{begin_other_logs, has_room, look, note_losses};
 use crate::node::config::{CORES_MAX, Config, host_and_port};
 use crate::node::core_start::{AdminParts, CoreParts, Report, Reporter, run_core};
 use crate::node::data_directory::{
@@ -39,7 +41,6 @@ use crate::node::known_incarnations::{IncarnationError, KnownIncarnations};
 use crate::node::log_files::FoundFiles;
 use crate::node::log_line;
 use crate::node::preflight::{self, Check, PortPlan, Ports};
-use crate::node::recovery::RecoveryError;
 use crate::node::segment_preparer::SegmentPreparer;
 use crate::node::two_copies::replace_file;
 use crate::reactor::fatal_reason::FatalReason;
@@ -97,14 +98,38 @@ pub fn run_node(config: &Config, options: &RunOptions) -> Result<(), Fatal> {
     let shared = Arc::new(NodeShared::new(prepared.core_count, config.replicas()));
     stop_on_signals(&shared)?;
     let readiness = Arc::new(Readiness::default());
-    let (workers, mut cores) = start_cores(&mut prepared, config, started, &shared, &readiness)?;
-    if cores.wait_for("reading the log", |report| matches!(report, Report::Recovered))? {
+    let (workers, mut cores, has_read) = loop {
+        let (workers, mut cores) =
+            start_cores(&mut prepared, config, started, &shared, &readiness)?;
+        let mut losses = Vec::new();
+        let has_read = cores.wait_for("reading the log", |core, report| match report {
+            Report::Recovered(loss) => {
+                losses.extend(loss.map(|loss| (core, loss)));
+                true
+            }
+            _ => false,
+        })?;
+        let lost: Vec<u16> = losses.iter().map(|(core, _)| *core).collect();
+        let may_go_on = has_read && !lost.is_empty() && has_room(&prepared.data, &lost, config)?;
+        if !may_go_on {
+            break (workers, cores, has_read);
+        }
+        // What was read is of no use in another generation: all begins anew. With the loss noted,
+        // it is not found a second time.
+        note_losses(&prepared.data, &losses)?;
+        cores.go.clear();
+        cores.wait_for_ends()?;
+        workers.join();
+        drop(prepared);
+        prepared = Prepared::new(config)?;
+    };
+    if has_read {
         let epoch = prepared.data.begin_boot()?;
         for core in &cores.go {
             // A core that is gone reports so itself.
             core.send(epoch).ok();
         }
-        if cores.wait_for("starting", |report| matches!(report, Report::Ready))? {
+        if cores.wait_for("starting", |_, report| matches!(report, Report::Ready))? {
             readiness.set();
             announce_ready(config, options, prepared.data.identity(), epoch, started)?;
         }
@@ -154,7 +179,8 @@ impl Prepared {
         look_at(&checks)?;
         let ports =
             Ports::bind(&port_plan(config, core_count)).map_err(|check| Fatal::from(&check))?;
-        let data = directory.open(&expected, random_incarnation)?;
+        let mut data = directory.open(&expected, random_incarnation)?;
+        begin_other_logs(&mut data, config)?;
         let known_incarnations =
             KnownIncarnations::load(&data.peers()).map_err(|error| match error {
                 IncarnationError::Io { .. } => Fatal::new(ExitStatus::Io, error),
@@ -165,7 +191,7 @@ impl Prepared {
                 }
             })?;
         let found = (0..core_count)
-            .map(|core| look_for_files(&data.core(core), config.log.segment_size_bytes))
+            .map(|core| look(&data.core(core), config.log.segment_size_bytes))
             .collect::<Result<Vec<_>, _>>()?;
         let known_incarnations = Arc::new(known_incarnations);
         Ok(Self { core_count, cpus, data, known_incarnations, found, ports })
@@ -179,11 +205,6 @@ fn look_at(checks: &[Check]) -> Result<(), Fatal> {
         check.log();
     }
     fatal.map_or(Ok(()), |check| Err(Fatal::from(check)))
-}
-
-fn look_for_files(directory: &Path, segment_size: u32) -> Result<FoundFiles, Fatal> {
-    FoundFiles::look(directory, segment_size)
-        .map_err(|error| Fatal::from(RecoveryError::Io { file: directory.to_owned(), error }))
 }
 
 /// Bytes of the segment files that will have to be made soon after the start, and of what is still
@@ -205,7 +226,7 @@ fn missing_bytes(
         let path = directory.join(format!("core-{core}"));
         let (mut present, mut set_aside) = (0, 0);
         if path.is_dir() {
-            let found = look_for_files(&path, segment_size)?;
+            let found = look(&path, segment_size)?;
             present = u64::try_from(found.spares.len()).unwrap_or(u64::MAX);
             set_aside = found.reserve.unwrap_or(0);
         }
@@ -243,11 +264,15 @@ struct StartedCores {
 impl StartedCores {
     /// Waits until `is_done` is reported by every core. `false` when cores end instead because the
     /// node was told to stop.
-    fn wait_for(&mut self, doing: &str, is_done: impl Fn(&Report) -> bool) -> Result<bool, Fatal> {
+    fn wait_for(
+        &mut self,
+        doing: &str,
+        mut is_done: impl FnMut(u16, &Report) -> bool,
+    ) -> Result<bool, Fatal> {
         let (mut done, count) = (0, self.threads.len());
         while done < count {
             let (core, report) = self.next()?;
-            if is_done(&report) {
+            if is_done(core, &report) {
                 done += 1;
                 continue;
             }
@@ -259,7 +284,7 @@ impl StartedCores {
                 }
                 Report::Ended(Err(fatal)) => return Err(fatal),
                 Report::Lost => return Err(self.lost(core)),
-                Report::Recovered | Report::Ready => {}
+                Report::Recovered(_) | Report::Ready => {}
             }
         }
         Ok(true)
@@ -272,7 +297,7 @@ impl StartedCores {
                 (core, Report::Ended(Ok(()))) => self.join(core)?,
                 (_, Report::Ended(Err(fatal))) => return Err(fatal),
                 (core, Report::Lost) => return Err(self.lost(core)),
-                (_, Report::Recovered | Report::Ready) => {}
+                (_, Report::Recovered(_) | Report::Ready) => {}
             }
         }
         Ok(())

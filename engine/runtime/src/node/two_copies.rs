@@ -119,6 +119,24 @@ pub fn write(directory: &Path, kind: &FactKind, name: &str, fact: &[u8]) -> io::
     Ok(())
 }
 
+/// Removes both files, as far as they are there, durably.
+///
+/// # Errors
+///
+/// The file and the operating system's reason; one may be left then.
+pub fn remove(directory: &Path, name: &str) -> io::Result<()> {
+    for path in paths(directory, name) {
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                let text = format!("{}: {error}", path.display());
+                return Err(io::Error::new(error.kind(), text));
+            }
+            _ => {}
+        }
+    }
+    sync_directory(directory)
+}
+
 /// Replaces the file at `path` by one that holds `bytes`: whoever looks finds the old or the new
 /// one whole, also after a crash.
 ///

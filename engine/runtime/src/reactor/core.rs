@@ -23,6 +23,7 @@ use engine::session::{NodeFacts, NodeInfo, NodeQuery, Order, render_dbsize, rend
 use engine::shard::StringShard;
 use engine::time::Time;
 use net::resp::value::Value;
+use plog::vocabulary::BootEpoch;
 use serde_json::json;
 
 use crate::core_setup::CoreSetup;
@@ -41,6 +42,7 @@ use crate::reactor::metrics::{Metrics, record};
 use crate::reactor::node_shared::NodeShared;
 use crate::reactor::peers::peer_table::{PeerTable, PeerTableSetup};
 use crate::reactor::plog_driver::{PlogDriver, Reserve};
+use crate::reactor::rejoin_watch::RejoinWatch;
 use crate::reactor::ring::{Completion, Ring};
 use crate::reactor::router::Router;
 use crate::reactor::shard_json::shard_json;
@@ -136,6 +138,8 @@ pub struct Core {
     next_publish: Time,
     memory_watch: MemoryWatch,
     requests_published: u64,
+    epoch: BootEpoch,
+    rejoin_watch: RejoinWatch,
     known_incarnations: Arc<KnownIncarnations>,
     /// As they were when the shard was told last.
     generation_changes: u64,
@@ -199,6 +203,8 @@ impl Core {
             next_publish: Time(0),
             memory_watch,
             requests_published: 0,
+            epoch: BootEpoch(setup.identity.boot_epoch),
+            rejoin_watch: RejoinWatch::default(),
             generation_changes: setup.known_incarnations.changes(),
             known_incarnations: setup.known_incarnations,
             ring,
@@ -539,6 +545,7 @@ impl Core {
             "node_id": self.node_id,
             "replicas": self.replicas,
             "boot_epoch": self.node_info.boot_epoch,
+            "generation": self.epoch.generation().0,
             "version": self.node_info.certus_version,
             "uptime_s": now.since_us(self.started) / 1_000_000,
             "live": live,
@@ -574,6 +581,8 @@ impl Core {
             resident_bytes: resident_bytes(),
             log_bytes: shared.sum(|core| &core.log_bytes),
             abstaining_cores: shared.sum(|core| &core.abstaining),
+            rejoining_cores: shared.sum(|core| &core.rejoining),
+            generation: self.epoch.generation().0,
             cleaner_paused_cores: shared.sum(|core| &core.cleaner_paused),
             log_full_cores: shared.sum(|core| &core.log_full),
             loading: false,
@@ -601,6 +610,7 @@ impl Core {
         self.next_publish = now.after_us(PUBLISH_US);
         self.publish_each_turn(now);
         let status = self.shard.status();
+        self.rejoin_watch.look(now, &status);
         let published = &self.shared.cores[usize::from(self.core)];
         published.entities.store(status.entities_on_disk, Ordering::Relaxed);
         published.entities_in_memory.store(status.entities_in_memory, Ordering::Relaxed);
@@ -608,6 +618,7 @@ impl Core {
         published.index_bytes.store(status.index_bytes, Ordering::Relaxed);
         published.accounted_bytes.store(status.accounted_bytes, Ordering::Relaxed);
         published.abstaining.store(status.abstaining_cores, Ordering::Relaxed);
+        published.rejoining.store(status.rejoining_cores, Ordering::Relaxed);
         published.cleaner_paused.store(status.cleaner_paused, Ordering::Relaxed);
         published.log_full.store(status.log_full, Ordering::Relaxed);
         published.log_bytes.store(self.log_file_bytes(), Ordering::Relaxed);
@@ -629,7 +640,8 @@ impl Core {
 
     fn handle_events(&mut self) -> Result<(), FatalReason> {
         while let Some(event) = self.shard.poll_event() {
-            handle_event(&event, &self.known_incarnations)?;
+            let known = &self.known_incarnations;
+            handle_event(&event, self.epoch, known, &mut self.files)?;
         }
         Ok(())
     }
@@ -710,6 +722,9 @@ impl Core {
             "connections": self.clients.len(),
             "shard": shard_json(&self.shard.status()),
             "abstains": self.shard.abstention().map(|abstention| abstention.to_string()),
+            "rejoins": self.shard.rejoins().map(|cause| cause.to_string()),
+            "generations": self.shard.known_generations().map(|known| known.0)
+                [..usize::from(self.replicas)],
             "log": {
                 "frames": log.frames,
                 "records": log.records,

@@ -1,18 +1,26 @@
-//! What a shard wants known: made durable before anything else leaves the core, and told to the
-//! operator.
+//! What a shard wants known: made durable before anything else leaves the core, where others could
+//! rest on it, and told to the operator.
 
+use engine::abstention::Abstention;
 use engine::context::Event;
+use plog::vocabulary::BootEpoch;
 
 use crate::node::known_incarnations::KnownIncarnations;
 use crate::node::log_line;
 use crate::reactor::fatal_reason::FatalReason;
+use crate::reactor::file_driver::FileDriver;
 
 /// See the module page. Call with all events of a turn before its messages and replies leave.
 ///
 /// # Errors
 ///
 /// When something cannot be made durable, or another process goes on as this node.
-pub(super) fn handle_event(event: &Event, known: &KnownIncarnations) -> Result<(), FatalReason> {
+pub(super) fn handle_event(
+    event: &Event,
+    epoch: BootEpoch,
+    known: &KnownIncarnations,
+    files: &mut FileDriver,
+) -> Result<(), FatalReason> {
     match event {
         Event::Diverged { entity, entry, reason } => log_line::error(
             "an entity's history differs from a peer's; it is not served here",
@@ -22,10 +30,14 @@ pub(super) fn handle_event(event: &Event, known: &KnownIncarnations) -> Result<(
                 ("reason", reason),
             ],
         ),
-        Event::Unreadable { entity, .. } => log_line::error(
-            "an entity cannot be read back from the log; it abstains, others serve it",
-            &[("entity", &format_args!("{:016x}", entity.0))],
-        ),
+        Event::Unreadable { entity, at } => {
+            files.note_loss(Abstention::of_unreadable(epoch, *at));
+            log_line::error(
+                "an entity cannot be read back from the log; it abstains, others serve it; after \
+                 the next start this core rejoins with another log",
+                &[("entity", &format_args!("{:016x}", entity.0))],
+            );
+        }
         Event::Generation { member, generation } => {
             known.hear(member.0, *generation).map_err(|error| FatalReason::Remember { error })?;
             log_line::info(
@@ -35,7 +47,18 @@ pub(super) fn handle_event(event: &Event, known: &KnownIncarnations) -> Result<(
             );
         }
         Event::Superseded { by } => return Err(FatalReason::Superseded { by: *by }),
-        Event::Swept { .. } | Event::Rejoined => unreachable!("no core rejoins yet"),
+        Event::Swept { entities } => log_line::info(
+            "the others told this core what it must not vote on; it catches up",
+            &[("entities", entities)],
+        ),
+        Event::Rejoined => {
+            files.note_rejoined(epoch);
+            log_line::info(
+                "this core has rejoined: it votes on everything again, and what was put aside of \
+                 an earlier log is deleted",
+                &[],
+            );
+        }
     }
     Ok(())
 }

@@ -12,6 +12,7 @@ use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt as _;
 
+use engine::abstention::Abstention;
 use engine::shard::{FileJob, FileStep, StringShard};
 use engine::time::Time;
 use plog::block::{AlignedBuffer, BLOCK_SIZE};
@@ -19,6 +20,7 @@ use plog::checkpoint::PartId;
 use plog::checkpoint::pointer::Pointer;
 use plog::checkpoint::writer::CheckpointWrite;
 use plog::segment::SegmentId;
+use plog::vocabulary::BootEpoch;
 
 use crate::node::checkpoint_files;
 use crate::node::file_worker::{BlockingJob, FileDone, FileWorkerChannel};
@@ -66,6 +68,7 @@ pub struct FileDriver {
     jobs_under_way: usize,
     reserve: DiskReserve,
     reached: ReachedNote,
+    has_noted_loss: bool,
     /// When the checkpoint being written began.
     begun_us: Option<u64>,
 }
@@ -83,6 +86,7 @@ impl FileDriver {
             jobs_under_way: 0,
             reserve,
             reached: ReachedNote::default(),
+            has_noted_loss: false,
             begun_us: None,
         }
     }
@@ -100,6 +104,18 @@ impl FileDriver {
     /// The log has a durable frame in this segment, which it had just opened.
     pub fn note_reached(&mut self, segment: SegmentId) {
         self.reached.note(segment);
+    }
+
+    /// Something could not be read back: the next start has to know, unless it knows from before.
+    pub fn note_loss(&mut self, loss: Abstention) {
+        if !std::mem::replace(&mut self.has_noted_loss, true) {
+            self.start(BlockingJob::NoteLoss(loss));
+        }
+    }
+
+    /// The core has rejoined in the boot `epoch`: what says otherwise goes.
+    pub fn note_rejoined(&mut self, epoch: BootEpoch) {
+        self.start(BlockingJob::NoteRejoined(epoch));
     }
 
     /// What is set aside for a full disk.
@@ -200,6 +216,10 @@ impl FileDriver {
                     let adopting = self.adopts_again.iter_mut().map(|(_, again_us)| again_us);
                     waiting.chain(adopting).for_each(|again_us| *again_us = now.0);
                 }
+                return Ok(());
+            }
+            BlockingJob::NoteLoss(_) | BlockingJob::NoteRejoined(_) => {
+                tell_of_note(&done);
                 return Ok(());
             }
             BlockingJob::Reached(segment) => {
@@ -365,6 +385,17 @@ impl FileDriver {
         let PartWrite { part, offset, .. } = write;
         self.wait_for_room(now, CheckpointWrite { part, offset, buffer }, &error);
         Ok(())
+    }
+}
+
+/// Neither note is needed for what this process does: without the first the next start goes by the
+/// log alone, which it reads as a whole, and without the second the core rejoins once more.
+fn tell_of_note(done: &FileDone) {
+    if let Err(error) = &done.result {
+        log_line::error(
+            "what a core lost, or that it has rejoined, cannot be noted; the next start finds out",
+            &[("error", error)],
+        );
     }
 }
 

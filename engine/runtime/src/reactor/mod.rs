@@ -26,6 +26,7 @@ pub mod node_shared;
 pub mod peers;
 pub mod plog_driver;
 mod reached_note;
+mod rejoin_watch;
 pub mod ring;
 pub mod router;
 pub mod shard_json;

@@ -42,6 +42,8 @@ pub struct CoreCounters {
     pub accounted_bytes: AtomicU64,
     /// 1 when this core abstains, for damage in its log.
     pub abstaining: AtomicU64,
+    /// 1 while this core rejoins after a loss.
+    pub rejoining: AtomicU64,
     /// 1 when an operator paused this core's cleaner.
     pub cleaner_paused: AtomicU64,
     /// 1 when this core refuses writes for want of room.

@@ -28,6 +28,8 @@ pub fn shard_json(status: &ShardStatus) -> Value {
             ("timers", status.timers),
             ("abstaining", status.abstaining),
             ("abstaining_cores", status.abstaining_cores),
+            ("rejoining_cores", status.rejoining_cores),
+            ("rejoin_left", status.rejoin_left),
             ("segments", status.segments),
             ("segments_freeable", status.segments_freeable),
             ("log_since_checkpoint", status.log_since_checkpoint),
@@ -94,6 +96,12 @@ pub fn shard_json(status: &ShardStatus) -> Value {
             ("mirrors_overrun", counters.mirrors_overrun),
             ("sweeps", counters.sweeps),
             ("swept_behind", counters.swept_behind),
+            ("generations_learned", counters.generations_learned),
+            ("messages_outdated", counters.messages_outdated),
+            ("finishes_asked", counters.finishes_asked),
+            ("finishes", counters.finishes),
+            ("floors_reached", counters.floors_reached),
+            ("rejoins", counters.rejoins),
         ]),
     })
 }

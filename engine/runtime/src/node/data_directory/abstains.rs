@@ -1,13 +1,15 @@
-//! That a core's log was found damaged: the bytes of `core-N/abstains`. While one of its copies
-//! stands the core abstains, whatever its log looks like.
+//! That a core lost what it may have promised: the bytes of `core-N/abstains`. While one of its
+//! copies stands the core abstains, whatever its log looks like, until a later generation begins;
+//! from then on it rejoins.
 //!
 //! ```text
 //! offset  bytes  meaning, all little-endian
-//!      0      4  boot epoch that found the damage
-//!      4      8  segment in which it begins
+//!      0      4  boot epoch that found it; the last one of a lost directory's generation
+//!      4      8  segment in which the damage begins; 0: the whole data directory was lost
 //!     12      8  byte offset in it
 //! ```
 
+use std::io;
 use std::path::Path;
 
 use engine::abstention::Abstention;
@@ -17,7 +19,7 @@ use plog::vocabulary::BootEpoch;
 use crate::node::data_directory::error::Result;
 use crate::node::data_directory::facts::{choose, usable_copies, write_fact};
 use crate::node::log_line;
-use crate::node::two_copies::FactKind;
+use crate::node::two_copies::{self, FactKind};
 
 const ABSTAINS: FactKind = FactKind { name: "abstains", magic: *b"CertAbst", version: 1 };
 
@@ -67,6 +69,12 @@ pub fn load_abstention(directory: &Path) -> Result<Option<Abstention>> {
 /// When it cannot be made durable; the core must not speak then.
 pub fn write_abstention(directory: &Path, abstention: &Abstention) -> Result<()> {
     write_fact(directory, &ABSTAINS, &encode(abstention))
+}
+
+/// Removes the note on the core whose log is in `directory`, durably. A crash may leave one copy,
+/// which counts.
+pub(super) fn remove_abstention(directory: &Path) -> io::Result<()> {
+    two_copies::remove(directory, ABSTAINS.name)
 }
 
 #[cfg(test)]

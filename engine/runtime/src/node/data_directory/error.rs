@@ -164,3 +164,8 @@ pub(super) fn failed(
     let path = path.to_owned();
     move |error| DataDirectoryError::Io { path, action, error, remedy }
 }
+
+/// No incarnation can be made.
+pub(super) fn no_random_bytes() -> impl FnOnce(io::Error) -> DataDirectoryError {
+    failed(Path::new("/dev/urandom"), "reading random bytes", "make /dev/urandom readable")
+}

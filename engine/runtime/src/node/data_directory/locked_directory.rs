@@ -4,12 +4,16 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use plog::vocabulary::BootEpoch;
+
 use crate::node::data_directory::DataDirectory;
 use crate::node::data_directory::boot_epoch::{BOOT, decode_boot, encode_boot};
 use crate::node::data_directory::contents::{
     PEERS, core_directory, first_segment, make_directory, refuse_foreign_files,
 };
-use crate::node::data_directory::error::{DataDirectoryError, PERMISSIONS, Result, SPACE, failed};
+use crate::node::data_directory::error::{
+    DataDirectoryError, PERMISSIONS, Result, SPACE, failed, no_random_bytes,
+};
 use crate::node::data_directory::facts::{choose, usable_copies, write_fact};
 use crate::node::data_directory::identity::{DirectoryIdentity, ExpectedIdentity, IDENTITY};
 use crate::node::data_directory::levels::make_durably;
@@ -122,7 +126,9 @@ impl LockedDirectory {
         }
         make_directory(&self.path.join(PEERS))?;
         sync_directory(&self.path).map_err(failed(&self.path, "syncing it", SPACE))?;
-        Ok(DataDirectory { path: self.path, identity, last_epoch, is_new, _lock: self.lock })
+        let generation = BootEpoch(last_epoch).generation();
+        let (path, lock) = (self.path, self.lock);
+        Ok(DataDirectory { path, identity, last_epoch, generation, is_new, _lock: lock })
     }
 
     fn create(
@@ -131,11 +137,7 @@ impl LockedDirectory {
         new_incarnation: impl FnOnce() -> io::Result<u128>,
     ) -> Result<DirectoryIdentity> {
         let path = &self.path;
-        let incarnation = new_incarnation().map_err(failed(
-            Path::new("/dev/urandom"),
-            "reading random bytes",
-            "make /dev/urandom readable",
-        ))?;
+        let incarnation = new_incarnation().map_err(no_random_bytes())?;
         let identity = DirectoryIdentity {
             cluster_id: expected.cluster_id,
             node_id: expected.node_id,

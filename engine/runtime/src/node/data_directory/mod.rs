@@ -12,35 +12,44 @@
 //! DIR/LOCK              held with flock while a process runs; holds its process id
 //! DIR/identity[.copy]   cluster, node, incarnation, cores, replicas; written once
 //! DIR/boot[.copy]       boot epoch; made durable at each start before anything speaks
-//! DIR/peers/node-N[.copy]   incarnation of peer N, as first met
+//! DIR/peers/node-N[.copy]   incarnation of peer N, as met last, and its generations
 //! DIR/reached-N[.copy]  newest segment that core N's log is known to have reached
 //! DIR/core-N/           log of core N: segments and spares
-//! DIR/core-N/abstains[.copy]   that this log was found damaged, where, and when
+//! DIR/core-N/abstains[.copy]   that this core lost promises, where, and when
+//! DIR/core-N/log[.copy]   whose log this is, if it began after the node did
+//! DIR/core-N/damaged-G/   the log that was put aside in generation G, until the core has rejoined
 //! ```
 //!
 //! At the first start `boot` is written before `identity`: an identity without a boot epoch is
 //! therefore never what a crash leaves, and can be refused.
 
 use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 
-use plog::vocabulary::BootEpoch;
+use engine::abstention::Abstention;
+use plog::vocabulary::{BootEpoch, Generation};
 
 use crate::node::data_directory::boot_epoch::{BOOT, encode_boot};
 use crate::node::data_directory::contents::{PEERS, core_directory};
-use crate::node::data_directory::error::Result;
+use crate::node::data_directory::error::{Result, no_random_bytes};
 use crate::node::data_directory::facts::write_fact;
 
 pub use crate::node::data_directory::abstains::{load_abstention, write_abstention};
+pub use crate::node::data_directory::another_log::{is_put_aside, note_rejoined};
 pub use crate::node::data_directory::error::DataDirectoryError;
 pub use crate::node::data_directory::identity::{
     DirectoryIdentity, ExpectedIdentity, random_incarnation,
 };
 pub use crate::node::data_directory::locked_directory::LockedDirectory;
+pub use crate::node::data_directory::log_life::{
+    LogLife, load_log_life, log_identity, repair_log_life, write_log_life,
+};
 pub use crate::node::data_directory::reached::{load_reached, repair_reached, write_reached};
 pub use crate::node::data_directory::survey::{Finding, Survey, Verdict};
 
 mod abstains;
+mod another_log;
 mod boot_epoch;
 #[cfg(test)]
 mod changed_bytes_test;
@@ -51,6 +60,7 @@ mod identity;
 mod levels;
 mod lock;
 mod locked_directory;
+mod log_life;
 mod reached;
 mod survey;
 #[cfg(test)]
@@ -62,6 +72,8 @@ pub struct DataDirectory {
     path: PathBuf,
     identity: DirectoryIdentity,
     last_epoch: u32,
+    /// Of the next boot.
+    generation: Generation,
     is_new: bool,
     _lock: File,
 }
@@ -105,9 +117,58 @@ impl DataDirectory {
     pub fn next_epoch(&self) -> Result<u32> {
         let (path, epoch) = (self.path.clone(), self.last_epoch);
         // Those beyond are the next generation's: a ballot made twice could carry two values.
-        (epoch.checked_add(1))
-            .filter(|next| BootEpoch(*next).generation() == BootEpoch(epoch.max(1)).generation())
+        let is_begun = BootEpoch(epoch).generation() == self.generation;
+        let before = if is_begun { epoch } else { self.generation.epoch_before().0 };
+        (before.checked_add(1))
+            .filter(|next| BootEpoch(*next).generation() == self.generation)
             .ok_or(DataDirectoryError::EpochsRunOut { path, epoch })
+    }
+
+    /// The generation of the next boot.
+    #[must_use]
+    pub fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// Cores that lost what they may have promised, and what of it was noted, unless a generation
+    /// that began since makes up for it.
+    ///
+    /// # Errors
+    ///
+    /// When a note cannot be read.
+    pub fn lost_cores(&self) -> Result<Vec<(u16, Abstention)>> {
+        let mut lost_cores = Vec::new();
+        for core in 0..self.identity.core_count {
+            if let Some(loss) = another_log::lost(&self.core(core), self.generation)? {
+                lost_cores.push((core, loss));
+            }
+        }
+        Ok(lost_cores)
+    }
+
+    /// Puts the logs of these cores aside, and begins others in the node's next generation, which
+    /// the next boot ends: see [`another_log`]. Where the old ones stand.
+    ///
+    /// # Errors
+    ///
+    /// When there is no generation left, or something cannot be made durable: the next start does
+    /// it again.
+    pub fn begin_other_logs(
+        &mut self,
+        cores: &[u16],
+        mut new_incarnation: impl FnMut() -> io::Result<u128>,
+    ) -> Result<Vec<PathBuf>> {
+        let (path, epoch) = (self.path.clone(), self.last_epoch);
+        let next = self.generation.next();
+        let generation = next.ok_or(DataDirectoryError::EpochsRunOut { path, epoch })?;
+        let mut aside = Vec::new();
+        for core in cores {
+            let incarnation = new_incarnation().map_err(no_random_bytes())?;
+            let life = LogLife { incarnation, generation };
+            aside.push(another_log::begin(&self.path, *core, &life, || Ok(()))?);
+        }
+        self.generation = generation;
+        Ok(aside)
     }
 
     /// Counts this start: the epoch it returns is durable, above all earlier ones, and at least 1.

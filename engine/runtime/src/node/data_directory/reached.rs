@@ -86,6 +86,11 @@ pub fn write_reached(path: &Path, core: u16, segment: SegmentId) -> io::Result<(
     two_copies::write(path, &REACHED, &name_of(core), &segment.0.to_le_bytes())
 }
 
+/// Removes what was noted of the log of `core`, durably: another log begins.
+pub(super) fn remove_reached(path: &Path, core: u16) -> io::Result<()> {
+    two_copies::remove(path, &name_of(core))
+}
+
 #[cfg(test)]
 mod tests {
     use plog::segment::SegmentId;

@@ -292,17 +292,8 @@ impl InboundTable {
                 u64::try_from(messages.len()).expect("a count fits 64 bits");
             shard.expect(messages.iter().filter_map(PeerMessage::entity));
             for message in messages {
-                match message {
-                    PeerMessage::Heartbeat => continue,
-                    PeerMessage::Generations(notice)
-                        if notice.known.iter().any(|known| *known > Generation::FIRST) =>
-                    {
-                        // What is known of generations has to be durable, and is not here yet.
-                        return Err("it speaks of replaced nodes, which this version cannot \
-                                    remember; upgrade this node"
-                            .to_owned());
-                    }
-                    _ => {}
+                if message == PeerMessage::Heartbeat {
+                    continue;
                 }
                 let owner = message
                     .entity()
