@@ -63,8 +63,8 @@ fn little_memory(config: &mut ShardConfig) {
     config.hold_entries = 2;
     config.max_embedded_value = 16;
     config.catch_up_rates = CatchUpRates {
-        all: Rate { entries: 300, bytes: 100 << 10 },
-        peer: Rate { entries: 200, bytes: 0 },
+        all: Rate { entries: 30, bytes: 100 << 10 },
+        peer: Rate { entries: 20, bytes: 0 },
     };
 }
 
