@@ -46,6 +46,7 @@ use crate::shard::entity_table::EntityTable;
 use crate::shard::loading::Loading;
 use crate::shard::log_reads::LogReads;
 use crate::shard::memory::{Room, is_write};
+use crate::shard::pace::Pace;
 use crate::shard::relays::Relays;
 use crate::shard::serving::CatchUpJob;
 use crate::shard::sweep::Sweeps;
@@ -63,6 +64,7 @@ pub use crate::shard::consumers::{
 };
 pub use crate::shard::loading::FinishedLoad;
 pub use crate::shard::log_reads::{PLogRead, ReadFailed, ReadId};
+pub use crate::shard::pace::{CatchUpRates, Rate};
 
 mod abstaining;
 mod checkpointing;
@@ -72,6 +74,7 @@ mod entity_table;
 mod loading;
 mod log_reads;
 mod memory;
+mod pace;
 mod relays;
 mod serving;
 mod sweep;
@@ -114,6 +117,8 @@ pub struct Shard<M: StateMachine> {
     catch_up_jobs: BTreeMap<u64, CatchUpJob>,
     next_job: u64,
     sweeps: Sweeps,
+    /// How fast entities that a sweep found catch up.
+    pace: Pace,
     checkpointing: Checkpointing,
     cleaning: Cleaning,
     consumers: Consumers,
@@ -149,6 +154,7 @@ impl<M: StateMachine> Shard<M> {
             catch_up_jobs: BTreeMap::new(),
             next_job: 0,
             sweeps: Sweeps::default(),
+            pace: Pace::new(config.catch_up_rates),
             checkpointing: Checkpointing::default(),
             cleaning: Cleaning::new(&log_config),
             consumers: Consumers::default(),
@@ -329,6 +335,7 @@ impl<M: StateMachine> Shard<M> {
             | PeerMessage::CatchUpAnswer(_)
             | PeerMessage::Image(_)
             | PeerMessage::ForwardAnswer(_) => {
+                self.count_caught_up(from.acceptor, &message);
                 // Answers: whoever asked is in memory, or no longer cares.
                 let id = message.entity().expect("answers are about an entity");
                 if self.entities.get(id).is_some() {
@@ -488,6 +495,9 @@ impl<M: StateMachine> Shard<M> {
         self.relays.handle_tick(&mut self.context);
         self.expire_locks();
         self.continue_sweeps();
+        if self.next_catch_up_due().is_some_and(|due| due <= now) {
+            self.continue_catch_ups();
+        }
         self.settle_memory();
     }
 
@@ -545,6 +555,7 @@ impl<M: StateMachine> Shard<M> {
             self.context.timers.next(),
             self.context.lazy_deadline,
             self.sweeps.next_due(),
+            self.next_catch_up_due(),
             self.relays.next_due(),
             self.checkpointing.next_due(self.context.now),
             self.cleaning.next_due(self.context.now),
