@@ -495,7 +495,7 @@ impl<M: StateMachine> Shard<M> {
         self.relays.handle_tick(&mut self.context);
         self.expire_locks();
         self.continue_sweeps();
-        if self.next_catch_up_due().is_some_and(|due| due <= now) {
+        if self.sweeps.next_catch_up_due().is_some_and(|due| due <= now) {
             self.continue_catch_ups();
         }
         self.settle_memory();
@@ -555,7 +555,7 @@ impl<M: StateMachine> Shard<M> {
             self.context.timers.next(),
             self.context.lazy_deadline,
             self.sweeps.next_due(),
-            self.next_catch_up_due(),
+            self.sweeps.next_catch_up_due(),
             self.relays.next_due(),
             self.checkpointing.next_due(self.context.now),
             self.cleaning.next_due(self.context.now),

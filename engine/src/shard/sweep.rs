@@ -68,6 +68,8 @@ pub(crate) struct Sweeps {
     /// What each peer showed to be missing here, and is not asked for yet.
     found: BTreeMap<AcceptorId, VecDeque<(EntityId, Entry)>>,
     catching_up: BTreeSet<EntityId>,
+    /// When the pace lets the next entity be asked for, if one waits for that.
+    waits_until: Option<Time>,
 }
 
 impl Sweeps {
@@ -106,6 +108,11 @@ impl Sweeps {
 
     pub(crate) fn next_due(&self) -> Option<Time> {
         self.next_due
+    }
+
+    /// When an entity that waits for the pace may be asked for.
+    pub(crate) fn next_catch_up_due(&self) -> Option<Time> {
+        self.waits_until
     }
 
     /// To be called after the state of a sweep has changed.
@@ -201,14 +208,6 @@ impl<M: StateMachine> Shard<M> {
         }
     }
 
-    /// When the pace lets the next entity be asked for, if one waits for that.
-    pub(super) fn next_catch_up_due(&self) -> Option<Time> {
-        if self.sweeps.catching_up.len() >= CATCHING_UP_MAX {
-            return None; // whichever is done first lets the next begin
-        }
-        self.sweeps.found.keys().map(|peer| self.pace.opens_at(*peer)).min()
-    }
-
     /// Lets the next entities catch up, then asks for the next pages.
     pub(super) fn continue_catch_ups(&mut self) {
         let now = self.context.now;
@@ -219,9 +218,12 @@ impl<M: StateMachine> Shard<M> {
                 self.note_behind(id, chosen, from);
             }
         }
-        if self.next_catch_up_due().is_some() {
-            self.context.counters.catch_up_waits += 1;
-        }
+        self.sweeps.waits_until = if self.sweeps.catching_up.len() < CATCHING_UP_MAX {
+            self.sweeps.found.keys().map(|peer| self.pace.opens_at(*peer)).min()
+        } else {
+            None // whichever is done first lets the next begin
+        };
+        self.context.counters.catch_up_waits += u64::from(self.sweeps.waits_until.is_some());
         let (sweeps, found) = (&self.sweeps.sweeps, &self.sweeps.found);
         let paused = |(peer, sweep): (&PeerCore, &Sweep)| {
             let is_next = sweep.state == SweepState::Paused && !found.contains_key(&peer.acceptor);
@@ -236,6 +238,7 @@ impl<M: StateMachine> Shard<M> {
     /// How fast this shard may catch up from now on.
     pub fn set_catch_up_rates(&mut self, rates: CatchUpRates) {
         self.pace.set_rates(rates);
+        self.continue_catch_ups();
     }
 
     /// How fast this shard may catch up.
