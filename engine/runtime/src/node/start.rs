@@ -483,7 +483,7 @@ fn node_info(config: &Config, core: u16, core_count: u16, epoch: u32) -> Result<
         core_count,
         core,
         process_id: std::process::id(),
-        config: shown,
+        config: shown.into(),
         nodes,
     })
 }
