@@ -24,6 +24,8 @@ impl Config {
         let base = ShardConfig::new(AcceptorId(self.node_id), self.replicas(), epoch);
         let size = |bytes: u32| usize::try_from(bytes).expect("this machine has 64-bit addresses");
         ShardConfig {
+            core,
+            core_count: cores,
             seed: base.seed ^ u64::from(core) << 48,
             duel_lease_us: u64::from(consensus.duel_lease_ms) * 1000,
             request_timeout_us: u64::from(consensus.request_timeout_ms) * 1000,

@@ -246,6 +246,7 @@ fn what_a_node_may_hold_is_shared_out_among_its_cores() {
     let config = Config::default();
     let one = config.shard_config(0, 1, BootEpoch(1));
     let third = config.shard_config(2, 3, BootEpoch(1));
+    assert_eq!((third.core, third.core_count), (2, 3), "it knows which entities are its own");
     assert_eq!(one.memory_bytes_max, 4 << 30);
     assert!(third.memory_bytes_max * 3 >= one.memory_bytes_max);
     assert!(third.memory_bytes_max * 3 < one.memory_bytes_max + 3);
