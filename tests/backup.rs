@@ -290,6 +290,8 @@ fn what_a_node_has_comes_back_in_clusters_of_another_shape() {
     let new = NewCluster::new("backup-new", 3, &["--cores", "3"]);
     new.name(&cluster_id(&still));
     (0..3).for_each(|node| drop(new.restore(node, &still, 0)));
+    let said = new.restore(2, &moving, 2);
+    assert!(said.contains(&cluster_id(&moving)), "of another backup, another cluster: {said}");
     let directory = new.directory.clone();
     let new = new.start(&["--cores", "3"]);
     assert_eq!(all(&new, &rounds), wanted);
@@ -441,10 +443,26 @@ fn what_is_half_made_damaged_or_of_another_cluster_is_refused() {
     assert_eq!(left, ["LOCK"], "the directory is as it was");
     change_byte(&part, 1_000_000);
     new.restore(1, &backup, 0);
-    // One that was begun and not finished is not started.
-    fs::write(new.data(1).join("restoring"), b"x").unwrap();
-    let (status, said) = refused_start(&new.config(1));
+    // One that was ended in the middle is neither started nor gone on with.
+    let begun = new.data(2).join("restoring");
+    let is_interrupted = (0..100).any(|_| {
+        fs::remove_dir_all(new.data(2)).ok();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_certus"))
+            .args(["restore", "--from", &path_text(&backup), "--config"])
+            .arg(new.config(2))
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        while !begun.exists() && child.try_wait().unwrap().is_none() {}
+        child.kill().unwrap();
+        child.wait().unwrap();
+        begun.exists()
+    });
+    assert!(is_interrupted, "it was always faster");
+    let (status, said) = refused_start(&new.config(2));
     assert!(status == 4 && said.contains("not finished"), "{status}: {said}");
+    let said = new.restore(2, &backup, 2);
+    assert!(said.contains("not finished"), "{said}");
     fs::remove_dir_all(&new.directory).unwrap();
 
     // The node's log is damaged before its end, or its core abstains.

@@ -272,22 +272,24 @@ impl Manifest {
             .collect();
         let manifest =
             Self { cluster, node, replicas, incarnation, backup, began_us, ended_us, cores, parts };
-        if !reader.reserved_clean() || sums != manifest.checked_sums() {
+        if !reader.reserved_clean() || manifest.checked_sums() != Some(sums) {
             return Err(damaged("its sums or reserved bytes are wrong"));
         }
         Ok((manifest, BackupNumber(number)))
     }
 
-    /// Entities, keys and bytes, of rows that may say anything.
-    fn checked_sums(&self) -> [u64; 3] {
-        let entities = self.cores.iter().map(|core| core.entities);
-        let keys = self.cores.iter().map(|core| core.keys);
-        let bytes = self.parts.iter().map(|part| part.bytes);
-        [
-            entities.fold(0, u64::saturating_add),
-            keys.fold(0, u64::saturating_add),
-            bytes.fold(0, u64::saturating_add),
-        ]
+    /// Entities, keys and bytes, of rows that may say anything; `None` of those whose sums no
+    /// number holds.
+    fn checked_sums(&self) -> Option<[u64; 3]> {
+        let mut sums = [0_u64; 3];
+        for core in &self.cores {
+            sums[0] = sums[0].checked_add(core.entities)?;
+            sums[1] = sums[1].checked_add(core.keys)?;
+        }
+        for part in &self.parts {
+            sums[2] = sums[2].checked_add(part.bytes)?;
+        }
+        Some(sums)
     }
 }
 
@@ -354,6 +356,20 @@ mod tests {
             let change = |bytes: &mut [u8]| bytes[at] ^= if at == 8 { 1 } else { 0x40 };
             assert!(resealed(&change).is_err(), "byte {at}");
         }
+    }
+
+    #[test]
+    fn rows_whose_sum_no_number_holds_are_refused() {
+        let (mut bytes, _) = manifest().encode();
+        let end = bytes.len() - 4;
+        // The sum of all cores, and what the two of them say.
+        for at in [88, 112, 152] {
+            bytes[at..at + 8].fill(0xff);
+        }
+        let checksum = crc32fast::hash(&bytes[..end]);
+        bytes[end..].copy_from_slice(&checksum.to_le_bytes());
+        let what = "its sums or reserved bytes are wrong";
+        assert_eq!(Manifest::decode(&bytes), Err(ManifestError::Damaged { what }));
     }
 
     #[test]
