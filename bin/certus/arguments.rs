@@ -28,6 +28,42 @@ pub enum Command {
     Checkpoint(Checkpoint),
     /// Pauses the cleaner of running nodes, resumes it, or says how it is.
     Cleaner(Cleaner),
+    /// Copies all that a node has applied into a directory of files.
+    ///
+    /// Reads the node's files, whether it runs or not, and changes nothing: the checkpoint that
+    /// counts, and the log behind it. Each entity (a key, or the keys that share a tag) is in it
+    /// once, as it was after one of its entries, with its checksum chain and its request ids.
+    /// Entities are of different moments, all of them while the backup was taken; there is no one
+    /// moment of all.
+    ///
+    /// It is what THIS NODE HAS APPLIED AND NOTED ON DISK. What only other nodes hold is not in it,
+    /// nor what was acknowledged so recently that no mark of it is on this node's disk
+    /// (log.lazy_flush_ms). To have all that was acknowledged: stop the clients, wait until `certus
+    /// status` says healthy with nothing on its way, stop the node in order, and back it up.
+    ///
+    /// Memory goes by what changed since the checkpoint, and 128 bytes an entity that did; beyond
+    /// --memory it stops with an error, and nothing is left behind. `certus checkpoint --addr
+    /// HOST:PORT`, right before, makes that little.
+    ///
+    /// Exit status: 0 the backup is there, whole and durable; 1 the node's files are damaged or it
+    /// abstains, so it is refused: back up another node; 2 anything else. After 1 and 2 there is
+    /// none.
+    Backup(Backup),
+    /// Makes the data directory of a node of a new cluster from a backup.
+    ///
+    /// Run it once for each node of the new cluster, with that node's configuration and THE SAME
+    /// backup, before any of them starts. The number of nodes and of cores may be another one than
+    /// before. All nodes begin with the same entries and chains, so they agree from the first
+    /// moment. The configuration's data_directory must be empty, or not there.
+    ///
+    /// The configuration's cluster_id must be one that names the backup: `certus backup verify`
+    /// prints which, and so does a refusal. Nodes that were made from another backup, or from none,
+    /// or that belong to the old cluster, are of another cluster then, and refuse each other. The
+    /// last four digits are free, to tell clusters made from one backup apart.
+    ///
+    /// Exit status: 0 the node can be started; 1 the backup is damaged or was interrupted; 2
+    /// anything else. After 1 and 2 the directory is as it was, or refused by every start.
+    Restore(Restore),
     /// Reads the log files of a node, without changing them.
     #[command(subcommand)]
     Plog(PlogCommand),
@@ -183,6 +219,64 @@ pub struct Status {
     pub timeout: Duration,
 }
 
+/// `certus backup`.
+#[derive(Clone, Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub struct Backup {
+    /// Something else than taking one.
+    #[command(subcommand)]
+    pub command: Option<BackupCommand>,
+    /// What to take.
+    #[command(flatten)]
+    pub take: Option<BackupTake>,
+}
+
+/// What else `certus backup` does.
+#[derive(Clone, Debug, Subcommand)]
+pub enum BackupCommand {
+    /// Reads every byte of a backup, and says what it holds.
+    ///
+    /// Exit status: 0 whole, 1 when something is damaged or missing, or the backup was interrupted,
+    /// 2 when it cannot be read.
+    Verify(BackupVerify),
+}
+
+/// What to back up, and where to.
+#[derive(Clone, Debug, Args)]
+pub struct BackupTake {
+    /// Data directory of the node.
+    #[arg(long, value_name = "DIR", required = true)]
+    pub data_directory: PathBuf,
+    /// The directory to make. Nothing may be there yet; it is made as BACKUP_DIR.new and renamed.
+    #[arg(long, value_name = "BACKUP_DIR", required = true)]
+    pub to: PathBuf,
+    /// Read at most this many bytes a second, so that the node keeps its disk. Default: no limit.
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(65_536..))]
+    pub rate: Option<u32>,
+    /// Memory for what changed on one core since its checkpoint, in MiB.
+    #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = mebibytes())]
+    pub memory: u32,
+}
+
+/// Which backup.
+#[derive(Clone, Debug, Args)]
+pub struct BackupVerify {
+    /// The directory of the backup.
+    #[arg(value_name = "BACKUP_DIR")]
+    pub directory: PathBuf,
+}
+
+/// From what, and for which node.
+#[derive(Clone, Debug, Args)]
+pub struct Restore {
+    /// The directory of the backup.
+    #[arg(long, value_name = "BACKUP_DIR")]
+    pub from: PathBuf,
+    /// The configuration file of the node, as for certusd; its environment variables count, too.
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+}
+
 /// `certus plog`.
 #[derive(Clone, Debug, Subcommand)]
 pub enum PlogCommand {
@@ -319,7 +413,7 @@ fn positive_seconds(text: &str) -> Result<Duration, String> {
 mod tests {
     use clap::{CommandFactory, Parser};
 
-    use super::{Arguments, Command, DevCommand, PlogCommand};
+    use super::{Arguments, BackupCommand, Command, DevCommand, PlogCommand};
 
     #[test]
     fn the_command_line_contradicts_itself_nowhere() {
@@ -352,6 +446,13 @@ mod tests {
             &["cleaner", "--addr", "a:1"],
             &["cleaner", "stop", "--addr", "a:1"],
             &["cleaner", "pause"],
+            &["backup"],
+            &["backup", "--to", "b"],
+            &["backup", "--data-directory", "d"],
+            &["backup", "--data-directory", "d", "--to", "b", "--rate", "0"],
+            &["backup", "--data-directory", "d", "--to", "b", "verify", "b"],
+            &["backup", "verify"],
+            &["restore", "--from", "b"],
             &["plog", "dump", "d", "--entity", "g"],
             &["plog", "mirror", "d", "--memory", "0"],
             &["plog", "mirror", "d", "--core", "x"],
@@ -359,6 +460,19 @@ mod tests {
             let all = ["certus"].iter().chain(words);
             assert!(Arguments::try_parse_from(all).is_err(), "{words:?}");
         }
+    }
+
+    #[test]
+    fn a_backup_is_taken_by_flags_and_verified_by_a_word() {
+        let words = ["certus", "backup", "--data-directory", "d", "--to", "b"];
+        let Command::Backup(backup) = Arguments::parse_from(words).command else {
+            panic!("not backup")
+        };
+        let take = backup.take.expect("flags were given");
+        assert_eq!((take.to.to_str(), take.rate, take.memory), (Some("b"), None, 1024));
+        let verify = Arguments::parse_from(["certus", "backup", "verify", "b"]);
+        let Command::Backup(backup) = verify.command else { panic!("not backup") };
+        assert!(matches!(backup.command, Some(BackupCommand::Verify(_))));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use plog::dump::record_line;
 use plog::identity::LogIdentity;
-use runtime::node::data_directory::Survey;
+use runtime::node::data_directory::{DirectoryIdentity, Survey};
 
 use crate::arguments::{PlogDump, PlogHistory, PlogStats};
 use crate::console::{Console, complain};
@@ -21,11 +21,12 @@ pub use crate::node_files::verify::verify;
 
 mod checkpoint;
 mod entity_history;
-mod log_files;
+pub mod log_files;
 mod log_stats;
 mod mirror;
 mod mirrored_core;
-mod reading;
+pub mod part_file;
+pub mod reading;
 mod shown_keys;
 #[cfg(test)]
 mod tests;
@@ -146,11 +147,11 @@ fn each_log(
 fn identity_of(survey: &Survey, path: &Path) -> Option<LogIdentity> {
     let identity = survey.identity?;
     let core = core_number(path.file_name()?.to_str()?)?;
-    (core < identity.core_count).then_some(LogIdentity {
-        cluster: identity.cluster_id,
-        node: identity.node_id,
-        incarnation: identity.incarnation,
-        core,
-        core_count: identity.core_count,
-    })
+    (core < identity.core_count).then(|| identity_in(&identity, core))
+}
+
+/// Whose the log of `core` is in the directory of `node`.
+pub fn identity_in(node: &DirectoryIdentity, core: u16) -> LogIdentity {
+    let DirectoryIdentity { cluster_id, node_id, incarnation, core_count, .. } = *node;
+    LogIdentity { cluster: cluster_id, node: node_id, incarnation, core, core_count }
 }

@@ -14,6 +14,7 @@ use crate::node::data_directory::facts::{choose, usable_copies, write_fact};
 use crate::node::data_directory::identity::{DirectoryIdentity, ExpectedIdentity, IDENTITY};
 use crate::node::data_directory::levels::make_durably;
 use crate::node::data_directory::lock::take_lock;
+use crate::node::data_directory::restoring::{RestoringDirectory, refuse_unrestored};
 use crate::node::log_line;
 use crate::node::two_copies::{Copies, sync_directory};
 
@@ -86,6 +87,7 @@ impl LockedDirectory {
     /// When anything does not fit.
     pub fn inspect(&self, expected: &ExpectedIdentity) -> Result<Option<DirectoryIdentity>> {
         if self.is_new()? {
+            refuse_unrestored(&self.path, expected.cluster_id)?;
             Ok(None)
         } else {
             self.check(expected).map(|found| Some(found.identity))
@@ -104,6 +106,9 @@ impl LockedDirectory {
         new_incarnation: impl FnOnce() -> io::Result<u128>,
     ) -> Result<DataDirectory> {
         let is_new = self.is_new()?;
+        if is_new {
+            refuse_unrestored(&self.path, expected.cluster_id)?;
+        }
         let (identity, last_epoch) = if is_new {
             (self.create(expected, new_incarnation)?, 0)
         } else {
@@ -125,24 +130,29 @@ impl LockedDirectory {
         Ok(DataDirectory { path: self.path, identity, last_epoch, is_new, _lock: self.lock })
     }
 
+    /// Begins to make the directory, which must be empty, a node's from a backup. Its incarnation
+    /// `new_incarnation` supplies.
+    ///
+    /// # Errors
+    ///
+    /// When it is not empty; it is then as it was.
+    pub fn begin_restore(
+        self,
+        expected: &ExpectedIdentity,
+        new_incarnation: impl FnOnce() -> io::Result<u128>,
+    ) -> Result<RestoringDirectory> {
+        let incarnation = new_incarnation().map_err(no_random_bytes())?;
+        RestoringDirectory::begin(self.path, self.lock, expected, incarnation)
+    }
+
     fn create(
         &self,
         expected: &ExpectedIdentity,
         new_incarnation: impl FnOnce() -> io::Result<u128>,
     ) -> Result<DirectoryIdentity> {
         let path = &self.path;
-        let incarnation = new_incarnation().map_err(failed(
-            Path::new("/dev/urandom"),
-            "reading random bytes",
-            "make /dev/urandom readable",
-        ))?;
-        let identity = DirectoryIdentity {
-            cluster_id: expected.cluster_id,
-            node_id: expected.node_id,
-            replicas: expected.replicas,
-            core_count: expected.core_count.unwrap_or(expected.default_core_count),
-            incarnation,
-        };
+        let incarnation = new_incarnation().map_err(no_random_bytes())?;
+        let identity = DirectoryIdentity::new(expected, incarnation);
         write_fact(path, &BOOT, &encode_boot(0, incarnation))?;
         write_fact(path, &IDENTITY, &identity.encode())?;
         Ok(identity)
@@ -197,4 +207,8 @@ impl LockedDirectory {
             None => Ok(()),
         }
     }
+}
+
+fn no_random_bytes() -> impl FnOnce(io::Error) -> DataDirectoryError {
+    failed(Path::new("/dev/urandom"), "reading random bytes", "make /dev/urandom readable")
 }

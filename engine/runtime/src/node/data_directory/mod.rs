@@ -6,7 +6,7 @@
 //! of another number of cores or replicas, one from a newer version, one that is something else
 //! altogether, one whose identity is gone while its log is not, or a core's log while the
 //! identity is not. Only an empty directory becomes a
-//! new node.
+//! new node, and never one of a cluster whose nodes are made from a backup.
 //!
 //! ```text
 //! DIR/LOCK              held with flock while a process runs; holds its process id
@@ -14,6 +14,7 @@
 //! DIR/boot[.copy]       boot epoch; made durable at each start before anything speaks
 //! DIR/peers/node-N[.copy]   incarnation of peer N, as first met
 //! DIR/reached-N[.copy]  newest segment that core N's log is known to have reached
+//! DIR/restoring         a restore into it is under way, or was not finished
 //! DIR/core-N/           log of core N: segments and spares
 //! DIR/core-N/abstains[.copy]   that this log was found damaged, where, and when
 //! ```
@@ -36,6 +37,7 @@ pub use crate::node::data_directory::identity::{
 };
 pub use crate::node::data_directory::locked_directory::LockedDirectory;
 pub use crate::node::data_directory::reached::{load_reached, repair_reached, write_reached};
+pub use crate::node::data_directory::restoring::RestoringDirectory;
 pub use crate::node::data_directory::survey::{Finding, Survey, Verdict};
 
 mod abstains;
@@ -50,6 +52,7 @@ mod levels;
 mod lock;
 mod locked_directory;
 mod reached;
+mod restoring;
 mod survey;
 #[cfg(test)]
 mod tests;
