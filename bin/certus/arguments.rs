@@ -20,13 +20,10 @@ pub struct Arguments {
 /// What to do.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
-    /// Runs a whole cluster on this machine, for development and trials.
+    // A comment here would take the place of all that the type says in `--help`.
     Dev(Dev),
-    /// Says whether a cluster is healthy, and how many more of its nodes may fail.
     Status(Status),
-    /// Has running nodes write a checkpoint of all they hold, now.
     Checkpoint(Checkpoint),
-    /// Pauses the cleaner of running nodes, resumes it, or says how it is.
     Cleaner(Cleaner),
     /// Copies all that a node has applied into a directory of files.
     ///
@@ -102,6 +99,8 @@ pub struct Checkpoint {
 }
 
 /// Pauses the cleaner of running nodes, resumes it, or says how it is.
+///
+/// Exit status: 0 done, 2 when a node cannot be reached or refuses.
 #[derive(Clone, Debug, Args)]
 pub struct Cleaner {
     /// What to do.
@@ -110,8 +109,6 @@ pub struct Cleaner {
 }
 
 /// What to do about the cleaner.
-///
-/// Exit status: 0 done, 2 when a node cannot be reached or refuses.
 #[derive(Clone, Debug, Subcommand)]
 pub enum CleanerCommand {
     /// Frees no segment of the log until it is resumed, or the node starts again. The log's limit
@@ -123,7 +120,14 @@ pub enum CleanerCommand {
     Status(ToldNodes),
 }
 
-/// `certus dev`.
+/// Runs a whole cluster on this machine, for development and trials.
+///
+/// Starts one process per node and waits until all of them serve. Stays in the foreground until
+/// Ctrl-C, which stops every node; a node that ends before is reported and not restarted. A
+/// directory that holds a cluster is started again as the same cluster.
+///
+/// Exit status: 0 when every node was stopped in order (or, with --detach, is ready), 1 when a node
+/// did not start or did not stop by itself, 2 when the arguments are wrong or a port is taken.
 #[derive(Clone, Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct Dev {
@@ -138,18 +142,10 @@ pub struct Dev {
 /// What else `certus dev` does.
 #[derive(Clone, Debug, Subcommand)]
 pub enum DevCommand {
-    /// Stops every node of a cluster, and removes nothing but cluster.json.
     Stop(DevStop),
 }
 
-/// Starts one process per node and waits until all of them serve.
-///
-/// Stays in the foreground until Ctrl-C, which stops every node; a node that ends before is
-/// reported and not restarted. A directory that holds a cluster is started again as the same
-/// cluster.
-///
-/// Exit status: 0 when every node was stopped in order (or, with --detach, is ready), 1 when a node
-/// did not start or did not stop by itself, 2 when the arguments are wrong or a port is taken.
+// What stands here in `///` would take the place of what `Dev` says.
 #[derive(Clone, Debug, Args)]
 pub struct DevStart {
     /// How many nodes: 3 or 5, or 1 to try commands.
@@ -191,7 +187,10 @@ pub struct DevStart {
     pub ready_timeout: Duration,
 }
 
-/// `certus dev stop`.
+/// Stops every node of a cluster, and removes nothing but cluster.json.
+///
+/// Exit status: 0 when all have stopped in order, 1 when one had to be ended, 2 when there is no
+/// such cluster.
 #[derive(Clone, Debug, Args)]
 pub struct DevStop {
     /// The directory of the cluster.
@@ -199,7 +198,7 @@ pub struct DevStop {
     pub dir: PathBuf,
 }
 
-/// Asks each node and says what an operator asks first.
+/// Says whether a cluster is healthy, and how many more of its nodes may fail.
 ///
 /// Exit status: 0 healthy (every node is up and hears the others), 1 degraded, 2 when no node can
 /// be reached or the arguments are wrong.
@@ -280,21 +279,18 @@ pub struct Restore {
 /// `certus plog`.
 #[derive(Clone, Debug, Subcommand)]
 pub enum PlogCommand {
-    /// Checks every file, and every frame and record of the logs, and reports on each.
     Verify(PlogVerify),
-    /// Prints one line for each record.
     Dump(PlogDump),
-    /// Prints everything the logs say of one entity, entry by entry.
     History(PlogHistory),
-    /// Prints what the logs are made of, and which entities take most of them.
     Stats(PlogStats),
-    /// Prints every key that the checkpoints and logs come to, as JSON, and what changes.
     Mirror(PlogMirror),
 }
 
-/// Checks every file of a node: identity, boot epoch and what is known of peers in both copies,
-/// every frame and record of the logs, spares, and names that do not belong there. Says of each
-/// what is wrong, where, and what it means. Changes nothing; the node may run meanwhile.
+/// Checks every file, and every frame and record of the logs, and reports on each.
+///
+/// Looks at identity, boot epoch and what is known of peers in both copies, checkpoints, logs,
+/// spares, and names that do not belong there. Says of each what is wrong, where, and what it
+/// means. Changes nothing; the node may run meanwhile.
 ///
 /// Exit status: 0 clean, also when the last write was cut off or is under way (nothing acknowledged
 /// is missing), 1 when something is damaged, 2 when the directory cannot be used.
@@ -319,7 +315,7 @@ pub struct PlogDump {
     pub limit: Option<u64>,
 }
 
-/// Prints everything a node's logs say of one entity.
+/// Prints everything a node's logs say of one entity, entry by entry.
 ///
 /// Exit status: 0 found, 1 when a log is damaged, 2 when there is no record of it or the directory
 /// cannot be used.
@@ -346,7 +342,7 @@ impl PlogHistory {
     }
 }
 
-/// Prints what a node's logs are made of.
+/// Prints what a node's logs are made of, and which entities take most of them.
 ///
 /// Exit status: as of `certus plog verify`.
 #[derive(Clone, Debug, Args)]
@@ -358,10 +354,12 @@ pub struct PlogStats {
     pub top: usize,
 }
 
-/// Prints every key that a node's files come to, one JSON object a line: its value, its version,
-/// and the entry that its entity stands at. Executes what is known to be chosen and nothing else,
-/// from the checkpoint and the log behind it; what was acknowledged less than a moment ago may not
-/// be marked as chosen yet. Changes nothing; the node may run meanwhile.
+/// Prints every key that a node's files come to, as JSON, and what changes.
+///
+/// One object a line: the key's value, its version, and the entry that its entity stands at.
+/// Executes what is known to be chosen and nothing else, from the checkpoint and the log behind it;
+/// what was acknowledged less than a moment ago may not be marked as chosen yet. Changes nothing;
+/// the node may run meanwhile.
 ///
 /// Exit status: 0 printed, 1 when the files are damaged or the core abstains, 2 when the directory
 /// cannot be used or --memory is too little.
@@ -430,6 +428,24 @@ mod tests {
         let stop = Arguments::parse_from(["certus", "dev", "stop", "--dir", "d"]);
         let Command::Dev(dev) = stop.command else { panic!("not dev") };
         assert!(matches!(dev.command, Some(DevCommand::Stop(_))));
+    }
+
+    /// A comment on a command's place in the list of commands hides what its type says.
+    #[test]
+    fn help_tells_every_command_s_exit_status() {
+        fn look(command: &clap::Command, parent_tells: bool, told: &mut usize) {
+            let about = command.get_long_about().map(ToString::to_string).unwrap_or_default();
+            let tells = parent_tells || about.contains("Exit status: ");
+            let mut commands = command.get_subcommands().peekable();
+            if commands.peek().is_none() {
+                assert!(tells, "{}: {about}", command.get_name());
+                *told += 1;
+            }
+            commands.for_each(|command| look(command, tells, told));
+        }
+        let mut told = 0;
+        look(&Arguments::command(), false, &mut told);
+        assert!(told > 10, "{told} commands");
     }
 
     #[test]
