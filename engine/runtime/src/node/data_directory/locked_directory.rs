@@ -18,6 +18,7 @@ use crate::node::data_directory::facts::{choose, usable_copies, write_fact};
 use crate::node::data_directory::identity::{DirectoryIdentity, ExpectedIdentity, IDENTITY};
 use crate::node::data_directory::levels::make_durably;
 use crate::node::data_directory::lock::take_lock;
+use crate::node::data_directory::restoring::{RestoringDirectory, refuse_unrestored};
 use crate::node::log_line;
 use crate::node::two_copies::{Copies, sync_directory};
 
@@ -90,6 +91,7 @@ impl LockedDirectory {
     /// When anything does not fit.
     pub fn inspect(&self, expected: &ExpectedIdentity) -> Result<Option<DirectoryIdentity>> {
         if self.is_new()? {
+            refuse_unrestored(&self.path, expected.cluster_id)?;
             Ok(None)
         } else {
             self.check(expected).map(|found| Some(found.identity))
@@ -108,6 +110,9 @@ impl LockedDirectory {
         new_incarnation: impl FnOnce() -> io::Result<u128>,
     ) -> Result<DataDirectory> {
         let is_new = self.is_new()?;
+        if is_new {
+            refuse_unrestored(&self.path, expected.cluster_id)?;
+        }
         let (identity, last_epoch) = if is_new {
             (self.create(expected, new_incarnation)?, 0)
         } else {
@@ -131,6 +136,21 @@ impl LockedDirectory {
         Ok(DataDirectory { path, identity, last_epoch, generation, is_new, _lock: lock })
     }
 
+    /// Begins to make the directory, which must be empty, a node's from a backup. Its incarnation
+    /// `new_incarnation` supplies.
+    ///
+    /// # Errors
+    ///
+    /// When it is not empty; it is then as it was.
+    pub fn begin_restore(
+        self,
+        expected: &ExpectedIdentity,
+        new_incarnation: impl FnOnce() -> io::Result<u128>,
+    ) -> Result<RestoringDirectory> {
+        let incarnation = new_incarnation().map_err(no_random_bytes())?;
+        RestoringDirectory::begin(self.path, self.lock, expected, incarnation)
+    }
+
     fn create(
         &self,
         expected: &ExpectedIdentity,
@@ -138,13 +158,7 @@ impl LockedDirectory {
     ) -> Result<DirectoryIdentity> {
         let path = &self.path;
         let incarnation = new_incarnation().map_err(no_random_bytes())?;
-        let identity = DirectoryIdentity {
-            cluster_id: expected.cluster_id,
-            node_id: expected.node_id,
-            replicas: expected.replicas,
-            core_count: expected.core_count.unwrap_or(expected.default_core_count),
-            incarnation,
-        };
+        let identity = DirectoryIdentity::new(expected, incarnation);
         write_fact(path, &BOOT, &encode_boot(0, incarnation))?;
         write_fact(path, &IDENTITY, &identity.encode())?;
         Ok(identity)
