@@ -219,6 +219,30 @@ pub struct ShardStatus {
     pub lsn_durable: u64,
 }
 
+/// A shard at a glance: of its [`ShardStatus`], what a checker looks at after every event, and
+/// nothing that takes a walk.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Glance {
+    /// As [`ShardStatus::entities_in_memory`].
+    pub entities_in_memory: u64,
+    /// As [`ShardStatus::commands_held`].
+    pub commands_held: u64,
+    /// As [`ShardStatus::gated`].
+    pub gated: u64,
+    /// As [`ShardStatus::loading`].
+    pub loading: u64,
+    /// As [`ShardStatus::parked`].
+    pub parked: u64,
+    /// As [`ShardStatus::timers`].
+    pub timers: u64,
+    /// As [`ShardStatus::abstaining`].
+    pub abstaining: u64,
+    /// As [`ShardStatus::lsn_appended`].
+    pub lsn_appended: u64,
+    /// As [`ShardStatus::lsn_durable`].
+    pub lsn_durable: u64,
+}
+
 /// A count in the width of this page's figures.
 pub(crate) fn as_u64(count: usize) -> u64 {
     u64::try_from(count).expect("a count fits 64 bits")

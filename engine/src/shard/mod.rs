@@ -53,7 +53,7 @@ use crate::shard::serving::CatchUpJob;
 use crate::shard::sweep::Sweeps;
 use crate::state_machine::StateMachine;
 use crate::state_machine::strings::Strings;
-use crate::status::{ShardStatus, as_u64};
+use crate::status::{Counters, Glance, ShardStatus, as_u64};
 use crate::time::Time;
 
 pub(crate) use crate::shard::entity_table::Place;
@@ -658,13 +658,36 @@ impl<M: StateMachine> Shard<M> {
         &self.context.config
     }
 
+    /// What happened since the shard was made.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.context.counters
+    }
+
+    /// The queues and cursors: for checkers.
+    #[must_use]
+    pub fn glance(&self) -> Glance {
+        Glance {
+            entities_in_memory: as_u64(self.entities.len()),
+            commands_held: as_u64(self.context.commands_held),
+            gated: as_u64(self.context.gate.len()),
+            loading: as_u64(self.loading.len()),
+            parked: as_u64(self.parked),
+            timers: as_u64(self.context.timers.len()),
+            abstaining: as_u64(self.abstaining.count()) + self.context.counters.diverged,
+            lsn_appended: self.context.log.appended().0,
+            lsn_durable: self.context.log.durable().0,
+        }
+    }
+
     /// Counters and gauges.
     #[must_use]
     pub fn status(&self) -> ShardStatus {
+        let glance = self.glance();
         let log = &self.context.log;
         ShardStatus {
             counters: self.context.counters,
-            entities_in_memory: as_u64(self.entities.len()),
+            entities_in_memory: glance.entities_in_memory,
             entities_on_disk: as_u64(log.index().len()),
             keys: self.keys,
             state_bytes: as_u64(self.context.state_bytes),
@@ -673,13 +696,13 @@ impl<M: StateMachine> Shard<M> {
             memory_limit: as_u64(self.memory_limit),
             large_entities: as_u64(self.entities.large_len()),
             large_bytes: as_u64(self.entities.large_bytes()),
-            commands_held: as_u64(self.context.commands_held),
-            gated: as_u64(self.context.gate.len()),
-            loading: as_u64(self.loading.len()),
-            parked: as_u64(self.parked),
+            commands_held: glance.commands_held,
+            gated: glance.gated,
+            loading: glance.loading,
+            parked: glance.parked,
             behind: as_u64(self.sweeps.behind()),
-            timers: as_u64(self.context.timers.len()),
-            abstaining: as_u64(self.abstaining.count()) + self.context.counters.diverged,
+            timers: glance.timers,
+            abstaining: glance.abstaining,
             abstaining_cores: u64::from(self.abstaining.is_whole_shard()),
             rejoining_cores: u64::from(self.rejoining.is_some()),
             rejoin_left: self.rejoin_left(),
@@ -695,8 +718,8 @@ impl<M: StateMachine> Shard<M> {
             checkpointing: u64::from(self.checkpointing.is_running()),
             checkpoints_locked: as_u64(self.consumers.locks()),
             mirrors: as_u64(self.consumers.mirrors()),
-            lsn_appended: log.appended().0,
-            lsn_durable: log.durable().0,
+            lsn_appended: glance.lsn_appended,
+            lsn_durable: glance.lsn_durable,
         }
     }
 

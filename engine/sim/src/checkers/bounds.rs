@@ -1,7 +1,7 @@
 //! Memory and queues: everything that waits in a shard stays within its limit.
 
 use engine::config::ShardConfig;
-use engine::status::ShardStatus;
+use engine::status::Glance;
 
 use crate::checkers::{Boot, Violation};
 
@@ -43,25 +43,25 @@ impl Bounds {
     pub(super) fn shard(
         &mut self,
         boot: Boot,
-        status: &ShardStatus,
+        glance: &Glance,
         config: &ShardConfig,
     ) -> Result<(), Violation> {
         let as_u64 = |limit: usize| u64::try_from(limit).unwrap_or(u64::MAX);
         let entities_max = as_u64(config.entities_in_memory_max).saturating_mul(2) + 1;
         let commands_max = as_u64(config.waiting_commands_max);
-        let in_use = status.entities_in_memory + status.loading + status.commands_held + 1;
+        let in_use = glance.entities_in_memory + glance.loading + glance.commands_held + 1;
         for (what, value, limit, largest) in [
-            ("commands held", status.commands_held, commands_max, &mut self.commands_held),
-            ("gated", status.gated, in_use * GATED_PER_ENTITY, &mut self.gated),
+            ("commands held", glance.commands_held, commands_max, &mut self.commands_held),
+            ("gated", glance.gated, in_use * GATED_PER_ENTITY, &mut self.gated),
             (
                 "parked",
-                status.parked,
+                glance.parked,
                 as_u64(config.parked_messages_max) + commands_max,
                 &mut self.parked,
             ),
             // Those that catch up come on top of those in use.
-            ("entities", status.entities_in_memory, entities_max + 64, &mut self.entities),
-            ("timers", status.timers, in_use * TIMERS_PER_ENTITY, &mut self.timers),
+            ("entities", glance.entities_in_memory, entities_max + 64, &mut self.entities),
+            ("timers", glance.timers, in_use * TIMERS_PER_ENTITY, &mut self.timers),
         ] {
             *largest = value.max(*largest);
             if value > limit {
@@ -76,7 +76,7 @@ impl Bounds {
 #[cfg(test)]
 mod tests {
     use engine::config::ShardConfig;
-    use engine::status::ShardStatus;
+    use engine::status::Glance;
     use plog::vocabulary::{AcceptorId, BootEpoch};
 
     use super::Bounds;
@@ -88,14 +88,14 @@ mod tests {
         let boot = Boot { node: 0, core: 0, start: 1 };
         let mut config = ShardConfig::new(AcceptorId(0), 3, BootEpoch(1));
         config.waiting_commands_max = 10;
-        let held = |commands_held| ShardStatus { commands_held, ..ShardStatus::default() };
+        let held = |commands_held| Glance { commands_held, ..Glance::default() };
         bounds.shard(boot, &held(10), &config).unwrap();
         bounds.shard(boot, &held(3), &config).unwrap();
         assert_eq!(bounds.commands_held, 10);
         assert!(bounds.shard(boot, &held(11), &config).is_err());
         bounds.memory(boot, (10, 10)).unwrap();
         assert!(bounds.memory(boot, (11, 10)).is_err());
-        let gated = ShardStatus { gated: 33, ..ShardStatus::default() };
+        let gated = Glance { gated: 33, ..Glance::default() };
         assert!(bounds.shard(boot, &gated, &config).is_err());
     }
 }

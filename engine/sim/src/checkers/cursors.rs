@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use engine::status::ShardStatus;
+use engine::status::Glance;
 
 use crate::checkers::{Boot, Violation};
 
@@ -14,8 +14,8 @@ pub(super) struct Cursors {
 }
 
 impl Cursors {
-    pub(super) fn shard(&mut self, boot: Boot, status: &ShardStatus) -> Result<(), Violation> {
-        let (appended, durable) = (status.lsn_appended, status.lsn_durable);
+    pub(super) fn shard(&mut self, boot: Boot, glance: &Glance) -> Result<(), Violation> {
+        let (appended, durable) = (glance.lsn_appended, glance.lsn_durable);
         let before = self.seen.entry(boot).or_default();
         if durable > appended || appended < before.0 || durable < before.1 {
             let what =
@@ -29,7 +29,7 @@ impl Cursors {
 
 #[cfg(test)]
 mod tests {
-    use engine::status::ShardStatus;
+    use engine::status::Glance;
 
     use super::Cursors;
     use crate::checkers::Boot;
@@ -39,8 +39,7 @@ mod tests {
         let mut cursors = Cursors::default();
         let boot = Boot { node: 0, core: 0, start: 1 };
         let mut at = |lsn_appended, lsn_durable| {
-            cursors
-                .shard(boot, &ShardStatus { lsn_appended, lsn_durable, ..ShardStatus::default() })
+            cursors.shard(boot, &Glance { lsn_appended, lsn_durable, ..Glance::default() })
         };
         at(5, 3).unwrap();
         at(6, 6).unwrap();

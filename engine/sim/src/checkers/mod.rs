@@ -228,19 +228,18 @@ impl Checkers {
         may_be_damaged: bool,
     ) -> Result<(), Violation> {
         self.compared.shards += 1;
-        let status = shard.status();
-        self.cursors.shard(boot, &status)?;
-        self.bounds.shard(boot, &status, shard.config())?;
-        if status.counters.diverged > 0 && !may_be_damaged {
+        let (glance, counters) = (shard.glance(), shard.counters());
+        self.cursors.shard(boot, &glance)?;
+        self.bounds.shard(boot, &glance, shard.config())?;
+        if counters.diverged > 0 && !may_be_damaged {
             let what = format!("node {} finds its own history wrong", boot.node);
             return Err(Violation::new("divergence", what));
         }
-        if status.abstaining > 0 && !may_be_damaged {
+        if glance.abstaining > 0 && !may_be_damaged {
             let what = format!("node {} cannot read what it wrote", boot.node);
             return Err(Violation::new("durability", what));
         }
         // Looking at every entity is only worth while when one may have moved.
-        let counters = &status.counters;
         let moves = counters.chosen + counters.images_installed + counters.loads;
         if self.order.has_moved(boot, moves) {
             self.bounds.memory(boot, shard.accounted_and_counted_bytes())?;

@@ -71,7 +71,7 @@ impl LiveMirror {
             }
         };
         if is_kept {
-            self.overruns = shard.status().counters.mirrors_overrun;
+            self.overruns = shard.counters().mirrors_overrun;
         }
         is_kept
     }
@@ -189,7 +189,7 @@ impl World {
         if !mirror.need_from(shard, at.segment) {
             // It kept too much, and is told; nothing else is a reason.
             let oldest = shard.log().oldest_segment();
-            let is_due = shard.status().counters.mirrors_overrun > mirror.overruns;
+            let is_due = shard.counters().mirrors_overrun > mirror.overruns;
             let _ = mirror.replayer.lost_segment(oldest);
             if mirror.registered.is_some() && !is_due {
                 let wanted = at.segment;

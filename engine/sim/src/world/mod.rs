@@ -578,7 +578,7 @@ impl World {
         let running = self.nodes.iter().flat_map(|node| &node.cores);
         running
             .filter_map(|core| core.shard.as_ref())
-            .fold(self.counters, |sum, shard| sum.plus(&shard.status().counters))
+            .fold(self.counters, |sum, shard| sum.plus(shard.counters()))
     }
 
     fn schedule(&mut self, delay: u64, event: Event) {

@@ -315,7 +315,7 @@ impl World {
         for id in self.core_ids(node) {
             // All, none, or any subset of the blocks under way survive.
             let survival = [0, 500_000, 1_000_000][self.chances.tear.index(3)];
-            let counters = self.core(id).shard.take().map(|shard| shard.status().counters);
+            let counters = self.core(id).shard.take().map(|shard| *shard.counters());
             self.counters = self.counters.plus(&counters.unwrap_or_default());
             let Some(write) = self.core(id).write.take() else { continue };
             let tear = &mut self.chances.tear;
