@@ -18,6 +18,7 @@ use crate::node::data_directory::facts::{choose, usable_copies, write_fact};
 use crate::node::data_directory::identity::{DirectoryIdentity, ExpectedIdentity, IDENTITY};
 use crate::node::data_directory::levels::make_durably;
 use crate::node::data_directory::lock::take_lock;
+use crate::node::data_directory::registering;
 use crate::node::log_line;
 use crate::node::two_copies::{Copies, sync_directory};
 
@@ -96,6 +97,22 @@ impl LockedDirectory {
         }
     }
 
+    /// The empty directory will be that of a node which takes the place of a lost one: durable
+    /// before anything else is in it.
+    ///
+    /// # Errors
+    ///
+    /// When there is a node in it already that has begun.
+    pub fn begin_replacement(&self) -> Result<()> {
+        if registering::is_noted(&self.path)? {
+            return Ok(());
+        }
+        if !self.is_new()? {
+            return Err(DataDirectoryError::NotEmpty { path: self.path.clone() });
+        }
+        registering::note(&self.path)
+    }
+
     /// Checks that the directory is the one expected, or makes a new node in an empty one, whose
     /// incarnation `new_incarnation` supplies.
     ///
@@ -126,9 +143,21 @@ impl LockedDirectory {
         }
         make_directory(&self.path.join(PEERS))?;
         sync_directory(&self.path).map_err(failed(&self.path, "syncing it", SPACE))?;
-        let generation = BootEpoch(last_epoch).generation();
-        let (path, lock) = (self.path, self.lock);
-        Ok(DataDirectory { path, identity, last_epoch, generation, is_new, _lock: lock })
+        let mut is_registering = registering::is_noted(&self.path)?;
+        if is_registering && last_epoch > 0 {
+            // A crash came between the first boot and this.
+            registering::remove(&self.path).map_err(failed(&self.path, "writing to it", SPACE))?;
+            is_registering = false;
+        }
+        Ok(DataDirectory {
+            path: self.path,
+            identity,
+            last_epoch,
+            generation: BootEpoch(last_epoch).generation(),
+            is_new,
+            is_registering,
+            _lock: self.lock,
+        })
     }
 
     fn create(
