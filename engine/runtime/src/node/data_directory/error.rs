@@ -99,8 +99,8 @@ pub enum DataDirectoryError {
     /// Both copies of a fact are unusable.
     #[error(
         "data directory {}: {file} {first} and {file}.copy {second}; put one of them back if it \
-         was moved, never an older copy; else leave the node down: the others serve on, and this \
-         version cannot rebuild it",
+         was moved, never an older copy; else its data is lost: put the directory away and start \
+         the node with an empty one and --replace",
         path.display()
     )]
     Damaged {
