@@ -1,4 +1,4 @@
-//! What an operator tells running nodes: `certus checkpoint` and `certus cleaner`.
+//! What an operator tells running nodes: `certus checkpoint`, `certus cleaner`, `CONFIG SET`.
 
 #![allow(
     clippy::unwrap_used,
@@ -100,6 +100,33 @@ fn an_operator_has_checkpoints_written_and_keeps_the_log_from_being_freed() {
     cluster.wait_until_ready(0);
     let status = succeeds(&["cleaner", "status", "--addr", &address]);
     assert_eq!(status.matches(": runs; ").count(), 2, "a pause ends with the node: {status}");
+}
+
+#[test]
+fn rates_of_catching_up_change_on_every_core_until_the_node_starts_again() {
+    let mut cluster = Cluster::start_with("node-control-rates", ARGUMENTS);
+    let shown = |cluster: &Cluster| {
+        let mut client = cluster.client(0);
+        let reply = client.ask(&["CONFIG", "GET", "catch_up.*rate_bytes_per_s"]).unwrap();
+        let Value::Array(pairs) = reply else { panic!("{reply:?}") };
+        pairs.iter().map(text).collect::<Vec<_>>().join(" ")
+    };
+    let before = "catch_up.peer_rate_bytes_per_s 104857600 catch_up.rate_bytes_per_s 104857600";
+    let after = "catch_up.peer_rate_bytes_per_s 104857600 catch_up.rate_bytes_per_s 1000000";
+    assert_eq!(shown(&cluster), before);
+    let mut client = cluster.client(0);
+    let set = ["CONFIG", "SET", "catch_up.rate_bytes_per_s", "1000000"];
+    assert_eq!(client.ask(&set).unwrap(), Value::OK);
+    // So many connections come to both cores.
+    for _ in 0..32 {
+        assert_eq!(shown(&cluster), after);
+    }
+    let refused = client.ask(&["CONFIG", "SET", "catch_up.rate_bytes_per_s", "fast"]).unwrap();
+    assert!(text(&refused).contains("between 0 (no limit)"), "{refused:?}");
+    cluster.kill(0);
+    cluster.restart(0);
+    cluster.wait_until_ready(0);
+    assert_eq!(shown(&cluster), before, "what is configured holds again");
 }
 
 #[test]

@@ -20,14 +20,47 @@ pub struct Arguments {
 /// What to do.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
-    /// Runs a whole cluster on this machine, for development and trials.
+    // A comment here would take the place of all that the type says in `--help`.
     Dev(Dev),
-    /// Says whether a cluster is healthy, and how many more of its nodes may fail.
     Status(Status),
-    /// Has running nodes write a checkpoint of all they hold, now.
     Checkpoint(Checkpoint),
-    /// Pauses the cleaner of running nodes, resumes it, or says how it is.
     Cleaner(Cleaner),
+    /// Copies all that a node has applied into a directory of files.
+    ///
+    /// Reads the node's files, whether it runs or not, and changes nothing: the checkpoint that
+    /// counts, and the log behind it. Each entity (a key, or the keys that share a tag) is in it
+    /// once, as it was after one of its entries, with its checksum chain and its request ids.
+    /// Entities are of different moments, all of them while the backup was taken; there is no one
+    /// moment of all.
+    ///
+    /// It is what THIS NODE HAS APPLIED AND NOTED ON DISK. What only other nodes hold is not in it,
+    /// nor what was acknowledged so recently that no mark of it is on this node's disk
+    /// (log.lazy_flush_ms). To have all that was acknowledged: stop the clients, wait until `certus
+    /// status` says healthy with nothing on its way, stop the node in order, and back it up.
+    ///
+    /// Memory goes by what changed since the checkpoint, and 128 bytes an entity that did; beyond
+    /// --memory it stops with an error, and nothing is left behind. `certus checkpoint --addr
+    /// HOST:PORT`, right before, makes that little.
+    ///
+    /// Exit status: 0 the backup is there, whole and durable; 1 the node's files are damaged or it
+    /// abstains, so it is refused: back up another node; 2 anything else. After 1 and 2 there is
+    /// none.
+    Backup(Backup),
+    /// Makes the data directory of a node of a new cluster from a backup.
+    ///
+    /// Run it once for each node of the new cluster, with that node's configuration and THE SAME
+    /// backup, before any of them starts. The number of nodes and of cores may be another one than
+    /// before. All nodes begin with the same entries and chains, so they agree from the first
+    /// moment. The configuration's data_directory must be empty, or not there.
+    ///
+    /// The configuration's cluster_id must be one that names the backup: `certus backup verify`
+    /// prints which, and so does a refusal. Nodes that were made from another backup, or from none,
+    /// or that belong to the old cluster, are of another cluster then, and refuse each other. The
+    /// last four digits are free, to tell clusters made from one backup apart.
+    ///
+    /// Exit status: 0 the node can be started; 1 the backup is damaged or was interrupted; 2
+    /// anything else. After 1 and 2 the directory is as it was, or refused by every start.
+    Restore(Restore),
     /// Reads the log files of a node, without changing them.
     #[command(subcommand)]
     Plog(PlogCommand),
@@ -66,6 +99,8 @@ pub struct Checkpoint {
 }
 
 /// Pauses the cleaner of running nodes, resumes it, or says how it is.
+///
+/// Exit status: 0 done, 2 when a node cannot be reached or refuses.
 #[derive(Clone, Debug, Args)]
 pub struct Cleaner {
     /// What to do.
@@ -74,8 +109,6 @@ pub struct Cleaner {
 }
 
 /// What to do about the cleaner.
-///
-/// Exit status: 0 done, 2 when a node cannot be reached or refuses.
 #[derive(Clone, Debug, Subcommand)]
 pub enum CleanerCommand {
     /// Frees no segment of the log until it is resumed, or the node starts again. The log's limit
@@ -87,7 +120,14 @@ pub enum CleanerCommand {
     Status(ToldNodes),
 }
 
-/// `certus dev`.
+/// Runs a whole cluster on this machine, for development and trials.
+///
+/// Starts one process per node and waits until all of them serve. Stays in the foreground until
+/// Ctrl-C, which stops every node; a node that ends before is reported and not restarted. A
+/// directory that holds a cluster is started again as the same cluster.
+///
+/// Exit status: 0 when every node was stopped in order (or, with --detach, is ready), 1 when a node
+/// did not start or did not stop by itself, 2 when the arguments are wrong or a port is taken.
 #[derive(Clone, Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct Dev {
@@ -102,18 +142,10 @@ pub struct Dev {
 /// What else `certus dev` does.
 #[derive(Clone, Debug, Subcommand)]
 pub enum DevCommand {
-    /// Stops every node of a cluster, and removes nothing but cluster.json.
     Stop(DevStop),
 }
 
-/// Starts one process per node and waits until all of them serve.
-///
-/// Stays in the foreground until Ctrl-C, which stops every node; a node that ends before is
-/// reported and not restarted. A directory that holds a cluster is started again as the same
-/// cluster.
-///
-/// Exit status: 0 when every node was stopped in order (or, with --detach, is ready), 1 when a node
-/// did not start or did not stop by itself, 2 when the arguments are wrong or a port is taken.
+// What stands here in `///` would take the place of what `Dev` says.
 #[derive(Clone, Debug, Args)]
 pub struct DevStart {
     /// How many nodes: 3 or 5, or 1 to try commands.
@@ -155,7 +187,10 @@ pub struct DevStart {
     pub ready_timeout: Duration,
 }
 
-/// `certus dev stop`.
+/// Stops every node of a cluster, and removes nothing but cluster.json.
+///
+/// Exit status: 0 when all have stopped in order, 1 when one had to be ended, 2 when there is no
+/// such cluster.
 #[derive(Clone, Debug, Args)]
 pub struct DevStop {
     /// The directory of the cluster.
@@ -163,7 +198,7 @@ pub struct DevStop {
     pub dir: PathBuf,
 }
 
-/// Asks each node and says what an operator asks first.
+/// Says whether a cluster is healthy, and how many more of its nodes may fail.
 ///
 /// Exit status: 0 healthy (every node is up and hears the others), 1 degraded, 2 when no node can
 /// be reached or the arguments are wrong.
@@ -183,24 +218,79 @@ pub struct Status {
     pub timeout: Duration,
 }
 
+/// `certus backup`.
+#[derive(Clone, Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub struct Backup {
+    /// Something else than taking one.
+    #[command(subcommand)]
+    pub command: Option<BackupCommand>,
+    /// What to take.
+    #[command(flatten)]
+    pub take: Option<BackupTake>,
+}
+
+/// What else `certus backup` does.
+#[derive(Clone, Debug, Subcommand)]
+pub enum BackupCommand {
+    /// Reads every byte of a backup, and says what it holds.
+    ///
+    /// Exit status: 0 whole, 1 when something is damaged or missing, or the backup was interrupted,
+    /// 2 when it cannot be read.
+    Verify(BackupVerify),
+}
+
+/// What to back up, and where to.
+#[derive(Clone, Debug, Args)]
+pub struct BackupTake {
+    /// Data directory of the node.
+    #[arg(long, value_name = "DIR", required = true)]
+    pub data_directory: PathBuf,
+    /// The directory to make. Nothing may be there yet; it is made as BACKUP_DIR.new and renamed.
+    #[arg(long, value_name = "BACKUP_DIR", required = true)]
+    pub to: PathBuf,
+    /// Read at most this many bytes a second, so that the node keeps its disk. Default: no limit.
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(65_536..))]
+    pub rate: Option<u32>,
+    /// Memory for what changed on one core since its checkpoint, in MiB.
+    #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = mebibytes())]
+    pub memory: u32,
+}
+
+/// Which backup.
+#[derive(Clone, Debug, Args)]
+pub struct BackupVerify {
+    /// The directory of the backup.
+    #[arg(value_name = "BACKUP_DIR")]
+    pub directory: PathBuf,
+}
+
+/// From what, and for which node.
+#[derive(Clone, Debug, Args)]
+pub struct Restore {
+    /// The directory of the backup.
+    #[arg(long, value_name = "BACKUP_DIR")]
+    pub from: PathBuf,
+    /// The configuration file of the node, as for certusd; its environment variables count, too.
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+}
+
 /// `certus plog`.
 #[derive(Clone, Debug, Subcommand)]
 pub enum PlogCommand {
-    /// Checks every file, and every frame and record of the logs, and reports on each.
     Verify(PlogVerify),
-    /// Prints one line for each record.
     Dump(PlogDump),
-    /// Prints everything the logs say of one entity, entry by entry.
     History(PlogHistory),
-    /// Prints what the logs are made of, and which entities take most of them.
     Stats(PlogStats),
-    /// Prints every key that the checkpoints and logs come to, as JSON, and what changes.
     Mirror(PlogMirror),
 }
 
-/// Checks every file of a node: identity, boot epoch and what is known of peers in both copies,
-/// every frame and record of the logs, spares, and names that do not belong there. Says of each
-/// what is wrong, where, and what it means. Changes nothing; the node may run meanwhile.
+/// Checks every file, and every frame and record of the logs, and reports on each.
+///
+/// Looks at identity, boot epoch and what is known of peers in both copies, checkpoints, logs,
+/// spares, and names that do not belong there. Says of each what is wrong, where, and what it
+/// means. Changes nothing; the node may run meanwhile.
 ///
 /// Exit status: 0 clean, also when the last write was cut off or is under way (nothing acknowledged
 /// is missing), 1 when something is damaged, 2 when the directory cannot be used.
@@ -225,7 +315,7 @@ pub struct PlogDump {
     pub limit: Option<u64>,
 }
 
-/// Prints everything a node's logs say of one entity.
+/// Prints everything a node's logs say of one entity, entry by entry.
 ///
 /// Exit status: 0 found, 1 when a log is damaged, 2 when there is no record of it or the directory
 /// cannot be used.
@@ -252,7 +342,7 @@ impl PlogHistory {
     }
 }
 
-/// Prints what a node's logs are made of.
+/// Prints what a node's logs are made of, and which entities take most of them.
 ///
 /// Exit status: as of `certus plog verify`.
 #[derive(Clone, Debug, Args)]
@@ -264,10 +354,12 @@ pub struct PlogStats {
     pub top: usize,
 }
 
-/// Prints every key that a node's files come to, one JSON object a line: its value, its version,
-/// and the entry that its entity stands at. Executes what is known to be chosen and nothing else,
-/// from the checkpoint and the log behind it; what was acknowledged less than a moment ago may not
-/// be marked as chosen yet. Changes nothing; the node may run meanwhile.
+/// Prints every key that a node's files come to, as JSON, and what changes.
+///
+/// One object a line: the key's value, its version, and the entry that its entity stands at.
+/// Executes what is known to be chosen and nothing else, from the checkpoint and the log behind it;
+/// what was acknowledged less than a moment ago may not be marked as chosen yet. Changes nothing;
+/// the node may run meanwhile.
 ///
 /// Exit status: 0 printed, 1 when the files are damaged or the core abstains, 2 when the directory
 /// cannot be used or --memory is too little.
@@ -319,7 +411,7 @@ fn positive_seconds(text: &str) -> Result<Duration, String> {
 mod tests {
     use clap::{CommandFactory, Parser};
 
-    use super::{Arguments, Command, DevCommand, PlogCommand};
+    use super::{Arguments, BackupCommand, Command, DevCommand, PlogCommand};
 
     #[test]
     fn the_command_line_contradicts_itself_nowhere() {
@@ -338,6 +430,24 @@ mod tests {
         assert!(matches!(dev.command, Some(DevCommand::Stop(_))));
     }
 
+    /// A comment on a command's place in the list of commands hides what its type says.
+    #[test]
+    fn help_tells_every_command_s_exit_status() {
+        fn look(command: &clap::Command, parent_tells: bool, told: &mut usize) {
+            let about = command.get_long_about().map(ToString::to_string).unwrap_or_default();
+            let tells = parent_tells || about.contains("Exit status: ");
+            let mut commands = command.get_subcommands().peekable();
+            if commands.peek().is_none() {
+                assert!(tells, "{}: {about}", command.get_name());
+                *told += 1;
+            }
+            commands.for_each(|command| look(command, tells, told));
+        }
+        let mut told = 0;
+        look(&Arguments::command(), false, &mut told);
+        assert!(told > 10, "{told} commands");
+    }
+
     #[test]
     fn numbers_that_cannot_be_meant_are_refused() {
         for words in [
@@ -352,6 +462,13 @@ mod tests {
             &["cleaner", "--addr", "a:1"],
             &["cleaner", "stop", "--addr", "a:1"],
             &["cleaner", "pause"],
+            &["backup"],
+            &["backup", "--to", "b"],
+            &["backup", "--data-directory", "d"],
+            &["backup", "--data-directory", "d", "--to", "b", "--rate", "0"],
+            &["backup", "--data-directory", "d", "--to", "b", "verify", "b"],
+            &["backup", "verify"],
+            &["restore", "--from", "b"],
             &["plog", "dump", "d", "--entity", "g"],
             &["plog", "mirror", "d", "--memory", "0"],
             &["plog", "mirror", "d", "--core", "x"],
@@ -359,6 +476,19 @@ mod tests {
             let all = ["certus"].iter().chain(words);
             assert!(Arguments::try_parse_from(all).is_err(), "{words:?}");
         }
+    }
+
+    #[test]
+    fn a_backup_is_taken_by_flags_and_verified_by_a_word() {
+        let words = ["certus", "backup", "--data-directory", "d", "--to", "b"];
+        let Command::Backup(backup) = Arguments::parse_from(words).command else {
+            panic!("not backup")
+        };
+        let take = backup.take.expect("flags were given");
+        assert_eq!((take.to.to_str(), take.rate, take.memory), (Some("b"), None, 1024));
+        let verify = Arguments::parse_from(["certus", "backup", "verify", "b"]);
+        let Command::Backup(backup) = verify.command else { panic!("not backup") };
+        assert!(matches!(backup.command, Some(BackupCommand::Verify(_))));
     }
 
     #[test]

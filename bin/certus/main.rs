@@ -3,15 +3,18 @@
 //! `certus dev` runs a whole cluster on this machine ([`dev`]), `certus status` asks a cluster how
 //! it is ([`status`]), and `certus plog` reads the files of a node, running or not
 //! ([`node_files`]). `certus checkpoint` and `certus cleaner` tell running nodes what to do
-//! ([`node_control`]). Everything else it knows of a running node it learns as any client does,
-//! over RESP ([`resp_client`]).
+//! ([`node_control`]). `certus backup` and `certus restore` take all that a node has applied out of
+//! its files, and put it into a new cluster ([`backup`]). Everything else it knows of a running
+//! node it learns as any client does, over RESP ([`resp_client`]).
 
 mod arguments;
+mod backup;
 mod console;
 mod dev;
 mod exit_status;
 mod node_control;
 mod node_files;
+mod progress;
 mod resp_client;
 #[cfg(test)]
 mod resp_client_test;
@@ -21,7 +24,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::arguments::{Arguments, Command, DevCommand, PlogCommand};
+use crate::arguments::{Arguments, Backup, BackupCommand, Command, DevCommand, PlogCommand};
 use crate::console::Console;
 
 fn main() -> ExitCode {
@@ -35,6 +38,14 @@ fn main() -> ExitCode {
         Command::Status(status) => status::run(status, &mut console),
         Command::Checkpoint(checkpoint) => node_control::checkpoint(checkpoint, &mut console),
         Command::Cleaner(cleaner) => node_control::cleaner(cleaner, &mut console),
+        Command::Backup(Backup { command: Some(BackupCommand::Verify(verify)), .. }) => {
+            backup::verify(verify, &mut console)
+        }
+        Command::Backup(Backup { take, .. }) => match take {
+            Some(take) => backup::take(take, &mut console),
+            None => unreachable!("without a command its arguments are required"),
+        },
+        Command::Restore(restore) => backup::restore(restore, &mut console),
         Command::Plog(PlogCommand::Verify(verify)) => node_files::verify(verify, &mut console),
         Command::Plog(PlogCommand::Dump(dump)) => node_files::dump(dump, &mut console),
         Command::Plog(PlogCommand::History(history)) => node_files::history(history, &mut console),

@@ -3,6 +3,7 @@
 use plog::vocabulary::{AcceptorId, BootEpoch};
 
 use crate::request_ids;
+use crate::shard::CatchUpRates;
 use crate::state_machine::strings::ENTITY_SIZE_MAX;
 
 /// The largest entity as one piece, in bytes: its state, the request ids it remembers, and a few
@@ -66,6 +67,8 @@ pub struct ShardConfig {
     pub lazy_flush_us: u64,
     /// Bytes of values in one catch-up answer.
     pub catch_up_bytes_max: usize,
+    /// How fast entities that a sweep found behind catch up.
+    pub catch_up_rates: CatchUpRates,
     /// Pause between background sweeps of each peer.
     pub sweep_every_us: u64,
     /// A checkpoint begins when so many bytes of log were written since the last one began; 0:
@@ -126,6 +129,7 @@ impl ShardConfig {
             image_every_entries: 32,
             lazy_flush_us: 200_000,
             catch_up_bytes_max: 256 << 10,
+            catch_up_rates: CatchUpRates::default(),
             sweep_every_us: 30_000_000,
             checkpoint_log_bytes: 256 << 20,
             checkpoint_log_percent: 200,

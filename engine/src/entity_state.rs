@@ -42,6 +42,22 @@ pub fn decode<M: StateMachine>(
     Ok((request_ids, state))
 }
 
+/// What [`encode`] wrote in one cluster, for another one that begins with it; and the number of
+/// keys. Everything that clients see stays, the ids of their requests, too. The ids that replicas
+/// gave mean something else there, and are left out: see [`RequestIds::forget_replicas_own`].
+///
+/// # Errors
+///
+/// As of [`decode`].
+pub fn for_another_cluster<M: StateMachine>(
+    bytes: &[u8],
+    applied: Entry,
+) -> Result<(Vec<u8>, u32), InvalidState> {
+    let (mut request_ids, state) = decode::<M>(bytes, applied)?;
+    request_ids.forget_replicas_own();
+    Ok((encode(&request_ids, &state), state.key_count()))
+}
+
 /// The request ids, and the bytes of the state.
 ///
 /// # Errors

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
+use crate::batch::OWN_REQUEST_ID;
 use crate::state_machine::InvalidState;
 
 /// Ids with the replies they were given, oldest first. Of most entities there are none, and these
@@ -58,6 +59,41 @@ impl RequestIds {
         }
         assert_eq!(known.order.len(), known.replies.len());
         true
+    }
+
+    /// Forgets `id`. Nothing happens when it is not known.
+    pub fn forget(&mut self, id: &[u8]) {
+        let Some(known) = &mut self.known else { return };
+        if let Some(reply) = known.replies.remove(id) {
+            known.bytes -= 2 * id.len() + reply.len() + OVERHEAD_BYTES;
+            known.order.retain(|held| **held != *id);
+        }
+    }
+
+    /// Forgets the ids that replicas gave to commands they forwarded: a replica numbers them from
+    /// its boot epoch on, so in another cluster, with epochs of its own, the same one would be
+    /// given to another command, which would then be taken for applied.
+    pub fn forget_replicas_own(&mut self) {
+        let Some(known) = &mut self.known else { return };
+        let is_own = |id: &[u8]| id.first() == Some(&OWN_REQUEST_ID);
+        known.order.retain(|id| !is_own(id));
+        known.replies.retain(|id, _| !is_own(id));
+        let each = known.replies.iter();
+        known.bytes = each.map(|(id, reply)| 2 * id.len() + reply.len() + OVERHEAD_BYTES).sum();
+        if known.order.is_empty() {
+            self.known = None;
+        }
+    }
+
+    /// Whether the newest ids, with their replies, are those of `newest`.
+    #[must_use]
+    pub fn ends_with(&self, newest: &Self) -> bool {
+        let Some(newest) = &newest.known else { return true };
+        let Some(known) = &self.known else { return newest.order.is_empty() };
+        known.order.len() >= newest.order.len()
+            && known.order.iter().rev().zip(newest.order.iter().rev()).all(|(id, other)| {
+                id == other && known.replies.get(id) == newest.replies.get(other)
+            })
     }
 
     /// Approximate memory used, in bytes.
@@ -139,6 +175,50 @@ mod tests {
         assert!(ids.remember(b"c", b":3", 2));
         assert_eq!(ids.reply_to(b"a"), None);
         assert_eq!(ids.reply_to(b"b"), Some(&b":2"[..]));
+    }
+
+    #[test]
+    fn what_was_remembered_under_a_limit_ends_what_was_remembered_without() {
+        let (mut few, mut all) = (RequestIds::default(), RequestIds::default());
+        assert!(all.ends_with(&few));
+        // The fourth came again after it was forgotten.
+        for id in [&b"a"[..], b"b", b"c", b"a", b"d"] {
+            assert!(few.remember(id, b":1", 2));
+            all.forget(id);
+            assert!(all.remember(id, b":1", usize::MAX));
+            assert!(all.ends_with(&few));
+        }
+        assert_eq!((few.len(), all.len()), (2, 4));
+        assert!(!few.ends_with(&all));
+        let before = all.memory_bytes();
+        all.forget(b"nobody");
+        assert_eq!(all.memory_bytes(), before);
+        all.forget(b"d");
+        assert!(!all.ends_with(&few), "the newest is missing");
+        assert!(all.remember(b"d", b":2", usize::MAX));
+        assert!(!all.ends_with(&few), "its reply was another");
+        for id in [&b"a"[..], b"b", b"c", b"d"] {
+            all.forget(id);
+        }
+        assert_eq!(all.memory_bytes(), 0);
+    }
+
+    #[test]
+    fn what_replicas_named_is_forgotten_and_what_clients_named_is_kept() {
+        let mut ids = RequestIds::default();
+        for id in [&b"a"[..], b"\xff\x01", b"b", b"\xff\x02"] {
+            assert!(ids.remember(id, b":1", 9));
+        }
+        ids.forget_replicas_own();
+        let mut kept = RequestIds::default();
+        assert!(kept.remember(b"a", b":1", 9) && kept.remember(b"b", b":1", 9));
+        assert!(kept.ends_with(&ids) && ids.ends_with(&kept));
+        assert_eq!(ids.memory_bytes(), kept.memory_bytes());
+        assert_eq!(ids.reply_to(b"\xff\x01"), None);
+        let mut own = RequestIds::default();
+        assert!(own.remember(b"\xff", b":1", 9));
+        own.forget_replicas_own();
+        assert!(own.is_empty() && own.memory_bytes() == 0);
     }
 
     #[test]

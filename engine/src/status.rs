@@ -64,6 +64,10 @@ counters! {
     catch_ups,
     /// Entries learned by catch-up.
     catch_up_entries,
+    /// Bytes of values and whole entities that peers sent for catching up.
+    catch_up_bytes,
+    /// Times that entities which a sweep found had to wait for the rate of catching up.
+    catch_up_waits,
     /// Images installed from a peer.
     images_installed,
     /// Images written to the log.

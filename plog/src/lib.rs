@@ -20,6 +20,7 @@
 //! Every byte on disk is described in `docs/FORMAT.md`.
 
 pub mod assemble;
+pub mod backup_manifest;
 pub mod block;
 pub mod checkpoint;
 pub mod dump;

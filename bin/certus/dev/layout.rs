@@ -18,6 +18,7 @@ use std::io::{self, Read as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use plog::backup_manifest::BackupNumber;
 use toml::{Table, Value};
 
 use crate::arguments::DevStart;
@@ -359,9 +360,14 @@ fn random_cluster_id() -> Result<u64> {
     let source = Path::new("/dev/urandom");
     let mut bytes = [0; 8];
     let mut file = File::open(source).map_err(failed(source))?;
-    file.read_exact(&mut bytes).map_err(failed(source))?;
-    // Zero is no cluster's id.
-    Ok(u64::from_le_bytes(bytes).max(1))
+    loop {
+        file.read_exact(&mut bytes).map_err(failed(source))?;
+        let id = u64::from_le_bytes(bytes);
+        // Zero is no cluster's id, and those that name a backup are of clusters made from it.
+        if id != 0 && BackupNumber::of_cluster(id).is_none() {
+            return Ok(id);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,23 +1,20 @@
 //! `certus plog verify` of a core's checkpoint: which one counts, and every byte of it.
 
-use std::fs::File;
-use std::io;
 use std::path::Path;
 
-use plog::block::{AlignedBuffer, BLOCK_SIZE};
 use plog::checkpoint::PartId;
-use plog::checkpoint::check::{PartCheck, PartSummary};
+use plog::checkpoint::check::PartSummary;
 use plog::checkpoint::pointer::Pointer;
-use plog::checkpoint::seal::Seal;
 use plog::identity::LogIdentity;
 use plog::vocabulary::EntityId;
 use runtime::node::checkpoint_files::{POINTER, read_pointer, read_tables};
 use runtime::node::data_directory::Verdict;
 use runtime::node::two_copies::Copies;
 
-use crate::node_files::log_files::{Listing, LogFilesError, open};
-use crate::node_files::reading::{CHUNK_SIZE, Source as _, chunk_at};
+use crate::node_files::log_files::{Listing, LogFilesError};
+use crate::node_files::part_file::read_part_at;
 use crate::node_files::verify::Report;
+use crate::progress::Progress;
 
 /// How often reading begins anew when another checkpoint is adopted meanwhile.
 const ATTEMPTS: usize = 50;
@@ -105,7 +102,9 @@ fn look(directory: &Path, identity: LogIdentity, pointer: Pointer) -> Vec<Findin
     let mut findings = Vec::new();
     for number in 0..pointer.parts {
         let part = pointer.checkpoint.part(number);
-        findings.push(match look_at(&directory.join(part.to_string()), identity, part) {
+        let path = directory.join(part.to_string());
+        let read = read_part_at(&path, &identity, part, &Progress::silent(), &mut |_| ());
+        findings.push(match read.map(|whole| whole.summary) {
             Ok(PartSummary { images, abstaining: 0 }) => {
                 (Verdict::Whole, format!("{part}: {images} entities"))
             }
@@ -116,23 +115,4 @@ fn look(directory: &Path, identity: LogIdentity, pointer: Pointer) -> Vec<Findin
         });
     }
     findings
-}
-
-fn look_at(path: &Path, identity: LogIdentity, part: PartId) -> Result<PartSummary, String> {
-    let words = |error: io::Error| error.to_string();
-    let file: File = open(path).map_err(words)?;
-    let size = file.metadata().map_err(words)?.len();
-    let mut buffer = AlignedBuffer::zeroed(CHUNK_SIZE);
-    let seal_at = Seal::offset_in(size).map_err(|error| error.to_string())?;
-    file.read_full(&mut buffer, seal_at, BLOCK_SIZE).map_err(words)?;
-    let seal = Seal::parse(&buffer[..BLOCK_SIZE], &identity, part, size);
-    let mut check = PartCheck::new(seal.map_err(|error| error.to_string())?);
-    let mut offset = 0;
-    while offset < seal_at {
-        let count = chunk_at(offset, seal_at);
-        file.read_full(&mut buffer, offset, count).map_err(words)?;
-        check.feed(&buffer[..count]);
-        offset += count as u64;
-    }
-    check.finish().map_err(|error| error.to_string())
 }

@@ -16,6 +16,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use plog::block::{AlignedBuffer, BLOCK_SIZE};
 use plog::checkpoint::PartId;
@@ -28,6 +29,7 @@ use plog::vocabulary::Lsn;
 use runtime::node::checkpoint_files::{CheckpointError, read_pointer};
 
 use crate::node_files::reading::{CHUNK_SIZE, Source as _, chunk_at, read_backwards};
+use crate::progress::Progress;
 
 /// How often reading begins anew when segments go away meanwhile.
 const ATTEMPTS: usize = 50;
@@ -74,6 +76,8 @@ pub struct LogFiles {
     pub directory: PathBuf,
     /// Whose log it is, where that is known; else the first readable header says it.
     pub identity: Option<LogIdentity>,
+    /// Is told of every byte that is read.
+    progress: Rc<Progress>,
 }
 
 /// What stands in the directory of a core.
@@ -108,7 +112,14 @@ impl LogFiles {
             Some(identity) => Some(identity),
             None => find_identity(&Listing::read(directory)?.segments)?,
         };
-        Ok(Self { directory: directory.to_owned(), identity })
+        let progress = Rc::new(Progress::silent());
+        Ok(Self { directory: directory.to_owned(), identity, progress })
+    }
+
+    /// Tells `progress` of every byte that is read, and reads no faster than it allows; of the
+    /// newest segment all at once.
+    pub fn with_progress(self, progress: Rc<Progress>) -> Self {
+        Self { progress, ..self }
     }
 
     pub fn title(&self) -> String {
@@ -244,6 +255,7 @@ impl LogFiles {
             };
             if newest == Some(segment) {
                 for chunk in read_backwards(&file, size).map_err(failed)? {
+                    self.progress.took(chunk.len());
                     if !feed(&chunk)? {
                         return Ok(Some(Pass::Enough));
                     }
@@ -254,6 +266,7 @@ impl LogFiles {
                 while offset < size {
                     let count = chunk_at(offset, size);
                     file.read_full(&mut chunk, offset, count).map_err(failed)?;
+                    self.progress.took(count);
                     if !feed(&chunk[..count])? {
                         return Ok(Some(Pass::Enough));
                     }

@@ -21,11 +21,12 @@ pub use crate::node_files::verify::verify;
 
 mod checkpoint;
 mod entity_history;
-mod log_files;
+pub mod log_files;
 mod log_stats;
 mod mirror;
 mod mirrored_core;
-mod reading;
+pub mod part_file;
+pub mod reading;
 mod shown_keys;
 #[cfg(test)]
 mod tests;

@@ -140,6 +140,8 @@ coverage! {
     messages_ahead,
     /// Entries learned by catch-up.
     catch_up_entries,
+    /// Entities that waited for the rate at which a replica catches up.
+    catch_up_waits,
     /// Whole entities taken from a peer.
     images_installed,
     /// Whole entities logged.
@@ -222,6 +224,7 @@ impl Coverage {
         self.values_unresolved += counters.values_unresolved;
         self.messages_ahead += counters.messages_ahead;
         self.catch_up_entries += counters.catch_up_entries;
+        self.catch_up_waits += counters.catch_up_waits;
         self.images_installed += counters.images_installed;
         self.images_logged += counters.images_logged;
         self.loads += counters.loads;

@@ -4,6 +4,7 @@
 //! nothing. The others are rougher than any machine room.
 
 use engine::config::ShardConfig;
+use engine::shard::{CatchUpRates, Rate};
 
 use crate::faults::Faults;
 use crate::schedule::Rates;
@@ -61,6 +62,10 @@ fn little_memory(config: &mut ShardConfig) {
     config.image_every_entries = 4;
     config.hold_entries = 2;
     config.max_embedded_value = 16;
+    config.catch_up_rates = CatchUpRates {
+        all: Rate { entries: 30, bytes: 100 << 10 },
+        peer: Rate { entries: 20, bytes: 0 },
+    };
 }
 
 fn no_lease(config: &mut ShardConfig) {

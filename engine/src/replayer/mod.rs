@@ -271,6 +271,12 @@ impl<K: Mirror> Replayer<K> {
         &mut self.mirror
     }
 
+    /// The mirror, as it is; nothing is fed any more.
+    #[must_use]
+    pub fn into_mirror(self) -> K {
+        self.mirror
+    }
+
     /// What was done so far.
     #[must_use]
     pub fn counters(&self) -> ReplayCounters {

@@ -4,6 +4,7 @@ use net::resp::value::Value;
 use plog::vocabulary::EntityId;
 
 use crate::request::EntityRequest;
+use crate::session::settings::RateChanges;
 
 /// What [`Session::handle`](super::Session::handle) asks its driver to do.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,4 +51,7 @@ pub enum Order {
     ResumeCleaner,
     /// `CERTUS CLEANER STATUS`: only say how the cleaner is.
     ShowCleaner,
+    /// `CONFIG SET` of the rates at which the node catches up, until it starts again. Answered with
+    /// `OK`.
+    SetCatchUpRates(RateChanges),
 }

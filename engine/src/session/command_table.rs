@@ -685,7 +685,7 @@ const CONFIG_SUBCOMMANDS: &[Spec] = &[
     Spec {
         name: "config|set",
         usage: "<parameter> <value> [<parameter> <value> ...]",
-        summary: "Changes parameters that can change while the node runs: none in this version.",
+        summary: "Changes parameters that can change while the node runs: catch_up.*rate*_per_s.",
         arity: -4,
         categories: &["@admin", "@slow", "@dangerous"],
         since: "2.0.0",

@@ -1,5 +1,6 @@
 //! A cluster for the tests.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use crate::session::node_info::{NodeAddress, NodeInfo};
@@ -30,15 +31,19 @@ pub(super) fn node_info(acceptor_count: u8, cores: &[u16]) -> NodeInfo {
         core_count: nodes[1].core_count,
         core: 0,
         process_id: 4242,
-        config: BTreeMap::from(
+        config: RefCell::new(BTreeMap::from(
             [
                 ("appendonly", "yes"),
                 ("maxmemory", "0"),
                 ("maxmemory-policy", "noeviction"),
                 ("save", ""),
+                ("catch_up.rate_entries_per_s", "1"),
+                ("catch_up.rate_bytes_per_s", "2"),
+                ("catch_up.peer_rate_entries_per_s", "3"),
+                ("catch_up.peer_rate_bytes_per_s", "4"),
             ]
             .map(|(name, value)| (name.to_owned(), value.to_owned())),
-        ),
+        )),
         nodes,
     }
 }

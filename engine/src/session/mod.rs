@@ -29,6 +29,7 @@ pub use crate::session::action::{Action, NodeQuery, Order};
 pub use crate::session::info::{render_dbsize, render_info};
 pub use crate::session::node_facts::NodeFacts;
 pub use crate::session::node_info::{NodeAddress, NodeInfo};
+pub use crate::session::settings::{RATE_MAX, RateChanges};
 
 mod action;
 mod client_commands;
@@ -46,6 +47,7 @@ mod node_facts;
 mod node_info;
 #[cfg(test)]
 mod replies_test;
+mod settings;
 mod wording;
 
 use crate::session::client_name::ClientName;
@@ -196,8 +198,8 @@ impl Session {
             SessionCommand::CommandDocs => command_listing::docs(arguments),
             SessionCommand::CommandInfo => command_listing::info(arguments),
             SessionCommand::CommandList => command_listing::list(arguments),
-            SessionCommand::ConfigGet => self.config_get(arguments),
-            SessionCommand::ConfigSet => self.config_set(arguments),
+            SessionCommand::ConfigGet => settings::get(&self.info, arguments),
+            SessionCommand::ConfigSet => return settings::set(&self.info, arguments),
             SessionCommand::DbSize => return Action::Node(NodeQuery::DbSize),
             SessionCommand::Info => return Action::Node(info_query(arguments)),
             SessionCommand::CertusStatus => return Action::Node(NodeQuery::Status),
@@ -251,36 +253,6 @@ impl Session {
         self.freshness = Freshness::Linearizable;
         self.name = ClientName::default();
         Value::simple("RESET")
-    }
-
-    /// `CONFIG GET pattern …`
-    fn config_get(&self, arguments: &Arguments) -> Value {
-        let wanted = |name: &str| {
-            arguments.iter_from(2).any(|pattern| glob::matches(pattern, name.as_bytes()))
-        };
-        let text = |text: &str| Value::bulk(text.as_bytes().to_vec());
-        let pairs = self.info.config.iter().filter(|(name, _)| wanted(name));
-        Value::Map(pairs.map(|(name, value)| (text(name), text(value))).collect())
-    }
-
-    /// `CONFIG SET name value …`: none can be changed while the node runs.
-    fn config_set(&self, arguments: &Arguments) -> Value {
-        if arguments.len() % 2 == 1 {
-            return wording::wrong_arity("config|set");
-        }
-        let names = || arguments.iter_from(2).step_by(2).map(|name| wording::quoted(name, 128));
-        let known =
-            |name: &str| self.info.config.keys().any(|known| known.eq_ignore_ascii_case(name));
-        if let Some(name) = names().find(|name| !known(name)) {
-            return Value::error(format!(
-                "ERR Unknown option or number of arguments for CONFIG SET - '{name}'"
-            ));
-        }
-        let name = names().next().expect("the arity makes room for a name");
-        Value::error(format!(
-            "ERR CONFIG SET failed (possibly related to argument '{name}') - \
-             can't set immutable config: change the configuration file and restart the node"
-        ))
     }
 
     /// `CERTUS ONCE id command …`

@@ -1,5 +1,7 @@
-//! What a session knows of its node and of the cluster: fixed while the node runs.
+//! What a session knows of its node and of the cluster: fixed while the node runs, but for settings
+//! that an operator changes.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use net::resp::slot;
@@ -7,7 +9,7 @@ use net::resp::slot;
 /// The version of Redis whose commands and wordings a client may expect.
 pub const REDIS_VERSION: &str = "7.2.0";
 
-/// Static facts of this node, shared by all sessions of a core.
+/// Facts of this node, shared by all sessions of a core.
 #[derive(Clone, Debug, Default)]
 pub struct NodeInfo {
     /// This node's index in the replica set.
@@ -26,9 +28,9 @@ pub struct NodeInfo {
     pub core: u16,
     /// The process.
     pub process_id: u32,
-    /// What `CONFIG GET` shows. Some clients ask for `save` and `appendonly`, so these belong in
-    /// it.
-    pub config: BTreeMap<String, String>,
+    /// What `CONFIG GET` shows, as it is by now. Some clients ask for `save` and `appendonly`, so
+    /// these belong in it.
+    pub config: RefCell<BTreeMap<String, String>>,
     /// Every node of the cluster, this one included, in any order.
     pub nodes: Vec<NodeAddress>,
 }

@@ -125,6 +125,37 @@ fn errors_are_in_the_words_of_redis() {
 }
 
 #[test]
+fn rates_of_catching_up_are_set_together_or_not_at_all() {
+    let set = |words: &[&str]| {
+        let request: Vec<&str> = ["CONFIG", "SET"].iter().chain(words).copied().collect();
+        ask(&mut session(), &request)
+    };
+    let action = set(&["catch_up.rate_bytes_per_s", "0", "CATCH_UP.peer_rate_entries_per_s", "7"]);
+    let Action::Node(NodeQuery::Order(Order::SetCatchUpRates(changes))) = action else {
+        panic!("it concerns all cores, not {action:?}")
+    };
+    assert_eq!(
+        changes.settings().collect::<Vec<_>>(),
+        [("catch_up.rate_bytes_per_s", 0), ("catch_up.peer_rate_entries_per_s", 7)]
+    );
+    let rate = "catch_up.rate_bytes_per_s";
+    for (words, why) in [
+        (&[rate, "-1"][..], "must be between 0 (no limit) and 1099511627776 inclusive"),
+        (&[rate, "1099511627777"], "must be between"),
+        (&[rate, "10mb"], "must be between"),
+        (&[rate, "1", rate, "2"], "duplicate parameter"),
+        (&[rate, "1", "save", ""], "possibly related to argument 'save') - can't set immutable"),
+        (
+            &[rate, "1", "nope", "2"],
+            "Unknown option or number of arguments for CONFIG SET - 'nope'",
+        ),
+    ] {
+        let Action::Reply(refusal) = set(words) else { panic!("{words:?} is refused") };
+        assert!(print(&refusal).contains(why), "{words:?}: {}", print(&refusal));
+    }
+}
+
+#[test]
 fn long_words_of_an_unknown_command_are_cut() {
     let long = "x".repeat(300);
     let cut = "x".repeat(128);

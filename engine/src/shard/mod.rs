@@ -46,6 +46,7 @@ use crate::shard::entity_table::EntityTable;
 use crate::shard::loading::Loading;
 use crate::shard::log_reads::LogReads;
 use crate::shard::memory::{Room, is_write};
+use crate::shard::pace::Pace;
 use crate::shard::rejoining::Rejoining;
 use crate::shard::relays::Relays;
 use crate::shard::serving::CatchUpJob;
@@ -64,6 +65,7 @@ pub use crate::shard::consumers::{
 };
 pub use crate::shard::loading::FinishedLoad;
 pub use crate::shard::log_reads::{PLogRead, ReadFailed, ReadId};
+pub use crate::shard::pace::{CatchUpRates, Rate};
 
 mod abstaining;
 mod checkpointing;
@@ -74,6 +76,7 @@ mod generations;
 mod loading;
 mod log_reads;
 mod memory;
+mod pace;
 mod rejoining;
 mod relays;
 mod serving;
@@ -126,6 +129,8 @@ pub struct Shard<M: StateMachine> {
     catch_up_jobs: BTreeMap<u64, CatchUpJob>,
     next_job: u64,
     sweeps: Sweeps,
+    /// How fast entities that a sweep found catch up.
+    pace: Pace,
     checkpointing: Checkpointing,
     cleaning: Cleaning,
     consumers: Consumers,
@@ -164,6 +169,7 @@ impl<M: StateMachine> Shard<M> {
             catch_up_jobs: BTreeMap::new(),
             next_job: 0,
             sweeps: Sweeps::default(),
+            pace: Pace::new(config.catch_up_rates),
             checkpointing: Checkpointing::default(),
             cleaning: Cleaning::new(&log_config),
             consumers: Consumers::default(),
@@ -370,6 +376,7 @@ impl<M: StateMachine> Shard<M> {
             | PeerMessage::CatchUpAnswer(_)
             | PeerMessage::Image(_)
             | PeerMessage::ForwardAnswer(_) => {
+                self.count_caught_up(from.acceptor, &message);
                 // Answers: whoever asked is in memory, or no longer cares.
                 let id = message.entity().expect("answers are about an entity");
                 if self.entities.get(id).is_some() {
@@ -540,6 +547,9 @@ impl<M: StateMachine> Shard<M> {
         self.relays.handle_tick(&mut self.context);
         self.expire_locks();
         self.continue_sweeps();
+        if self.sweeps.next_catch_up_due().is_some_and(|due| due <= now) {
+            self.continue_catch_ups();
+        }
         self.continue_rejoining();
         self.settle_memory();
     }
@@ -598,6 +608,7 @@ impl<M: StateMachine> Shard<M> {
             self.context.timers.next(),
             self.context.lazy_deadline,
             self.sweeps.next_due(),
+            self.sweeps.next_catch_up_due(),
             self.relays.next_due(),
             self.next_rejoin_due(),
             self.checkpointing.next_due(self.context.now),

@@ -243,6 +243,12 @@ impl<M: StateMachine> Shard<M> {
         self.continue_rejoining();
     }
 
+    /// How many entities have to catch up to their floors now.
+    pub(super) fn floors_left(&self) -> usize {
+        let may_begin = self.rejoining.as_ref().is_some_and(|rejoining| !rejoining.is_sweeping());
+        if may_begin { self.context.floors.len() } else { 0 }
+    }
+
     /// The next entity below its floor that does not catch up yet.
     pub(super) fn next_below_floor(
         &mut self,

@@ -14,8 +14,10 @@ use plog::vocabulary::{AcceptorId, EntityId, Entry};
 
 use crate::context::Outgoing;
 use crate::shard::loading::Parked;
+use crate::shard::pace::CatchUpRates;
 use crate::shard::{PeerCore, Reach, Room, Shard};
 use crate::state_machine::StateMachine;
+use crate::status::as_u64;
 use crate::time::Time;
 
 /// Entities asked for at a time.
@@ -63,8 +65,11 @@ pub(crate) struct Sweeps {
     sweeps: BTreeMap<PeerCore, Sweep>,
     /// When the first of them is due: it is asked for after every event, and rarely changes.
     next_due: Option<Time>,
-    found: VecDeque<(EntityId, Entry, AcceptorId)>,
+    /// What each peer showed to be missing here, and is not asked for yet.
+    found: BTreeMap<AcceptorId, VecDeque<(EntityId, Entry)>>,
     catching_up: BTreeSet<EntityId>,
+    /// When the pace lets the next entity be asked for, if one waits for that.
+    waits_until: Option<Time>,
 }
 
 impl Sweeps {
@@ -79,11 +84,35 @@ impl Sweeps {
     }
 
     pub(crate) fn behind(&self) -> usize {
-        self.found.len() + self.catching_up.len()
+        self.waiting() + self.catching_up.len()
+    }
+
+    /// Entities that are behind and not asked for yet.
+    fn waiting(&self) -> usize {
+        self.found.values().map(VecDeque::len).sum()
+    }
+
+    /// The next entity to ask for, among those of peers for which it `is_time`.
+    fn next_found(
+        &mut self,
+        is_time: impl Fn(AcceptorId) -> bool,
+    ) -> Option<(EntityId, Entry, AcceptorId)> {
+        let (from, found) = self.found.iter_mut().find(|(from, _)| is_time(**from))?;
+        let from = *from;
+        let (id, chosen) = found.pop_front()?;
+        if found.is_empty() {
+            self.found.remove(&from);
+        }
+        Some((id, chosen, from))
     }
 
     pub(crate) fn next_due(&self) -> Option<Time> {
         self.next_due
+    }
+
+    /// When an entity that waits for the pace may be asked for.
+    pub(crate) fn next_catch_up_due(&self) -> Option<Time> {
+        self.waits_until
     }
 
     /// To be called after the state of a sweep has changed.
@@ -175,7 +204,8 @@ impl<M: StateMachine> Shard<M> {
             let mine = shard_of(swept.entity, config.core_count) == config.core;
             if mine && self.known_chosen(swept.entity) < swept.chosen {
                 self.context.counters.swept_behind += 1;
-                self.sweeps.found.push_back((swept.entity, swept.chosen, from.acceptor));
+                let found = self.sweeps.found.entry(from.acceptor).or_default();
+                found.push_back((swept.entity, swept.chosen));
             }
         }
         self.continue_catch_ups();
@@ -193,30 +223,81 @@ impl<M: StateMachine> Shard<M> {
 
     /// Lets the next entities catch up, then asks for the next pages.
     pub(super) fn continue_catch_ups(&mut self) {
+        let now = self.context.now;
         while self.sweeps.catching_up.len() < CATCHING_UP_MAX {
-            let Some((id, chosen, from)) = self.sweeps.found.pop_front() else { break };
+            let is_time = |peer| self.pace.opens_at(peer) <= now;
+            let Some((id, chosen, from)) = self.sweeps.next_found(is_time) else { break };
             if self.known_chosen(id) < chosen && self.sweeps.catching_up.insert(id) {
                 self.note_behind(id, chosen, from);
             }
         }
+        self.catch_up_to_floors();
+        self.sweeps.waits_until = self.pace_lets_go_on_at();
+        self.context.counters.catch_up_waits += u64::from(self.sweeps.waits_until.is_some());
+        let (sweeps, found) = (&self.sweeps.sweeps, &self.sweeps.found);
+        let paused = |(peer, sweep): (&PeerCore, &Sweep)| {
+            let is_next = sweep.state == SweepState::Paused && !found.contains_key(&peer.acceptor);
+            is_next.then_some(*peer)
+        };
+        let next: Vec<PeerCore> = sweeps.iter().filter_map(paused).collect();
+        for peer in next {
+            self.ask_page(peer);
+        }
+    }
+
+    /// Lets the next entities below their floors catch up, while this core rejoins.
+    fn catch_up_to_floors(&mut self) {
         // As many tries as there are places: one that finds no memory is tried again later.
         for _ in self.sweeps.catching_up.len()..CATCHING_UP_MAX {
+            if self.pace.opens_for_all_at() > self.context.now {
+                return;
+            }
             let catching_up = std::mem::take(&mut self.sweeps.catching_up);
             let next = self.next_below_floor(|id| catching_up.contains(&id));
             self.sweeps.catching_up = catching_up;
-            let Some(id) = next else { break };
+            let Some(id) = next else { return };
             self.sweeps.catching_up.insert(id);
             self.note_behind(id, Entry::ZERO, self.context.me());
         }
-        if self.sweeps.found.is_empty() {
-            let paused = |(peer, sweep): (&PeerCore, &Sweep)| {
-                (sweep.state == SweepState::Paused).then_some(*peer)
-            };
-            let next: Vec<PeerCore> = self.sweeps.sweeps.iter().filter_map(paused).collect();
-            for peer in next {
-                self.ask_page(peer);
-            }
+    }
+
+    /// When an entity that waits for the pace may be asked for, if one does.
+    fn pace_lets_go_on_at(&self) -> Option<Time> {
+        let catching_up = self.sweeps.catching_up.len();
+        if catching_up >= CATCHING_UP_MAX {
+            return None; // whichever is done first lets the next begin
         }
+        let found = self.sweeps.found.keys().map(|peer| self.pace.opens_at(*peer)).min();
+        let all = self.pace.opens_for_all_at();
+        let floors_wait = all > self.context.now && self.floors_left() > catching_up;
+        found.into_iter().chain(floors_wait.then_some(all)).min()
+    }
+
+    /// How fast this shard may catch up from now on.
+    pub fn set_catch_up_rates(&mut self, rates: CatchUpRates) {
+        self.pace.set_rates(rates);
+        self.continue_catch_ups();
+    }
+
+    /// How fast this shard may catch up.
+    #[must_use]
+    pub fn catch_up_rates(&self) -> CatchUpRates {
+        self.pace.rates()
+    }
+
+    /// Counts what a peer sent for catching up, asked for by a sweep or not.
+    pub(super) fn count_caught_up(&mut self, from: AcceptorId, message: &PeerMessage) {
+        let (entries, bytes) = match message {
+            PeerMessage::CatchUpAnswer(answer) => {
+                let bytes = answer.entries.iter().map(|entry| entry.value.bytes.len()).sum();
+                (answer.entries.len(), bytes)
+            }
+            PeerMessage::Image(image) => (1, image.state.len()),
+            _ => return,
+        };
+        let (entries, bytes) = (as_u64(entries), as_u64(bytes));
+        self.context.counters.catch_up_bytes += bytes;
+        self.pace.charge(self.context.now, from, entries, bytes);
     }
 
     /// A peer holds more of an entity than this replica does.

@@ -7,6 +7,7 @@ use crate::block::{BLOCK_SIZE, is_zero};
 use crate::checkpoint::seal::{PartError, Seal, TableReader};
 use crate::checkpoint::table::{ROW_SIZE, Row};
 use crate::location::Location;
+use crate::log_record::LogRecord;
 use crate::recovery::{DamageReason, Recovered, ScanError, Scanner};
 use crate::segment::{HeaderError, SegmentHeader};
 use crate::vocabulary::{EntityId, Entry};
@@ -90,8 +91,9 @@ impl PartCheck {
         }
     }
 
-    /// Takes the next bytes of the file, from its first to the last before the seal.
-    pub fn feed(&mut self, bytes: &[u8]) {
+    /// Takes the next bytes of the file, from its first to the last before the seal, and hands on
+    /// the images in them. They count only if [`PartCheck::finish`] finds no fault.
+    pub fn feed(&mut self, bytes: &[u8], visit: &mut dyn FnMut(LogRecord)) {
         let frames_end = u64::from(self.seal.table_offset);
         let left = usize::try_from(frames_end.saturating_sub(self.position)).unwrap_or(usize::MAX);
         let (frames, table) = bytes.split_at(left.min(bytes.len()));
@@ -106,6 +108,7 @@ impl PartCheck {
             let fed = scanner.feed(frames, &mut |scanned| {
                 let (entity, applied) = (scanned.record.entity(), scanned.record.entry());
                 images.insert(scanned.location, (entity, applied));
+                visit(scanned.record);
             });
             self.damage = fed.err().map(PartDamage::Scan);
         }

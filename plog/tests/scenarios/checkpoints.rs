@@ -181,10 +181,13 @@ fn every_changed_byte_of_table_and_seal_is_noticed() {
 fn check(part: PartId, file: &[u8], piece: usize) -> Result<PartSummary, PartDamage> {
     let seal = seal_of(part, file)?;
     let mut check = PartCheck::new(seal);
+    let mut images = 0;
     for piece in file[..file.len() - BLOCK_SIZE].chunks(piece) {
-        check.feed(piece);
+        check.feed(piece, &mut |_| images += 1);
     }
-    check.finish()
+    let summary = check.finish()?;
+    assert_eq!(summary.images, images, "every image is handed on once");
+    Ok(summary)
 }
 
 #[test]

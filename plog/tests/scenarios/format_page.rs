@@ -1,5 +1,6 @@
 //! The example on the format page is what the code writes.
 
+use plog::backup_manifest::{BackedUpCore, BackedUpPart, Manifest};
 use plog::block::{BLOCK_SIZE, is_zero};
 use plog::checkpoint::CheckpointId;
 use plog::checkpoint::writer::CheckpointWriter;
@@ -53,6 +54,27 @@ fn the_checkpoint_on_the_format_page_is_what_is_written() {
     on_the_page("part's frame header", &file[BLOCK_SIZE..BLOCK_SIZE + FRAME_HEADER_SIZE]);
     on_the_page("row", &file[2 * BLOCK_SIZE..2 * BLOCK_SIZE + 32]);
     on_the_page("seal", &file[3 * BLOCK_SIZE..3 * BLOCK_SIZE + 92]);
+}
+
+#[test]
+fn the_manifest_on_the_format_page_is_what_is_written() {
+    let core = BackedUpCore { entities: 2, keys: 3, checkpoint: 5, last: Lsn(1200), held_back: 1 };
+    let manifest = Manifest {
+        cluster: IDENTITY.cluster,
+        node: IDENTITY.node,
+        replicas: 3,
+        incarnation: IDENTITY.incarnation,
+        backup: 0xb1,
+        began_us: 1_800_000_000_000_000,
+        ended_us: 1_800_000_001_500_000,
+        cores: vec![core],
+        parts: vec![BackedUpPart { bytes: 16_384, checksum: 0x1234_5678 }],
+    };
+    let (bytes, number) = manifest.encode();
+    on_the_page("manifest", &bytes);
+    let (first, last) = number.cluster_ids().into_inner();
+    let ids = format!("`{first:#x}` to `{last:#x}`");
+    assert!(PAGE.contains(&ids), "docs/FORMAT.md should name the cluster ids {ids}");
 }
 
 #[test]

@@ -183,7 +183,7 @@ fn push_field(text: &mut String, key: &str, value: &dyn Display) {
 }
 
 /// UTC to the millisecond, as in RFC 3339.
-fn push_time(text: &mut String, now: SystemTime) {
+pub fn push_time(text: &mut String, now: SystemTime) {
     let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
     let (day, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
     let (year, month, day) = civil_date(day);

@@ -29,7 +29,7 @@ use crate::executor::{self, CoreThread};
 use crate::mesh::mesh;
 use crate::node::admin::Readiness;
 use crate::node::another_generation::{begin_other_logs, has_room, look, note_losses};
-use crate::node::config::{CORES_MAX, Config, host_and_port};
+use crate::node::config::{Config, host_and_port};
 use crate::node::core_start::{AdminParts, CoreParts, Report, Reporter, run_core};
 use crate::node::data_directory::{
     DataDirectory, DataDirectoryError, DirectoryIdentity, ExpectedIdentity, LockedDirectory,
@@ -168,20 +168,13 @@ struct Prepared {
 impl Prepared {
     fn new(config: &Config, replaces: bool) -> Result<Self, Fatal> {
         let cpus = preflight::usable_cpus();
-        let default_core_count = u16::try_from(cpus.len()).unwrap_or(CORES_MAX).clamp(1, CORES_MAX);
-        let expected = ExpectedIdentity {
-            cluster_id: config.cluster_id.0,
-            node_id: config.node_id,
-            replicas: config.replicas(),
-            core_count: (config.cores != 0).then_some(config.cores),
-            default_core_count,
-        };
-        let directory = LockedDirectory::take(&config.data_directory)?;
+        let expected = ExpectedIdentity::of(config, &cpus);
+        let directory = LockedDirectory::take(&config.data_directory)?.replacing(replaces);
         let existing = directory.inspect(&expected)?;
         let core_count = existing
             .map(|identity| identity.core_count)
             .or(expected.core_count)
-            .unwrap_or(default_core_count);
+            .unwrap_or(expected.default_core_count);
         look_at(&preflight::check_machine(core_count, &cpus, config.limits.connections_max))?;
         let missing = missing_bytes(directory.path(), existing.is_some(), core_count, config)?;
         let checks = preflight::check_disk(directory.path(), missing, existing.is_none());
@@ -516,7 +509,7 @@ fn node_info(config: &Config, core: u16, core_count: u16, epoch: u32) -> Result<
         core_count,
         core,
         process_id: std::process::id(),
-        config: shown,
+        config: shown.into(),
         nodes,
     })
 }

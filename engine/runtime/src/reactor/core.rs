@@ -512,6 +512,18 @@ impl Core {
                 self.shard.resume_cleaner();
             }
             Order::ShowCleaner => {}
+            Order::SetCatchUpRates(changes) => {
+                let rates = changes.apply(self.shard.catch_up_rates(), self.core_count);
+                self.shard.set_catch_up_rates(rates);
+                let mut config = self.node_info.config.borrow_mut();
+                for (name, rate) in changes.settings() {
+                    log_line::info(
+                        "a setting was changed, until the node starts again",
+                        &[("setting", &name), ("value", &rate)],
+                    );
+                    config.insert(name.to_owned(), rate.to_string());
+                }
+            }
         }
         let status = self.shard.status();
         json!({
@@ -530,6 +542,10 @@ impl Core {
     fn gathered(&mut self, now: Time, gather: u64, core: u16, part: serde_json::Value) {
         let Some(gathered) = self.gather.answer(gather, core, part) else { return };
         let Gathered { ticket, wanted, parts: cores } = gathered;
+        if let Wanted::Order(Order::SetCatchUpRates(_)) = wanted {
+            self.answer(now, ticket, &Value::OK);
+            return;
+        }
         if wanted != Wanted::Status {
             let document = json!({
                 "node_id": self.node_id,

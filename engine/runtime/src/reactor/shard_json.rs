@@ -68,6 +68,8 @@ pub fn shard_json(status: &ShardStatus) -> Value {
             ("messages_ahead", counters.messages_ahead),
             ("catch_ups", counters.catch_ups),
             ("catch_up_entries", counters.catch_up_entries),
+            ("catch_up_bytes", counters.catch_up_bytes),
+            ("catch_up_waits", counters.catch_up_waits),
             ("images_installed", counters.images_installed),
             ("images_logged", counters.images_logged),
             ("loads", counters.loads),

@@ -12,7 +12,7 @@ use plog::identity::LogIdentity;
 use plog::log::SegmentWrite;
 use plog::log_config::LogConfig;
 use plog::log_record::LogRecord;
-use plog::recovery::{Recovered, Scanner};
+use plog::recovery::{Recovered, ScannedRecord, Scanner};
 use plog::segment::SegmentId;
 use plog::vocabulary::{BootEpoch, Generation, Lsn};
 
@@ -24,6 +24,9 @@ use crate::world::mirrors::LiveMirror;
 
 /// The cluster that every simulated node belongs to.
 const CLUSTER_ID: u64 = 7;
+
+/// Records handed over together at a start, as the daemon does with more.
+const RECORDS_AT_A_TIME: usize = 8;
 
 /// One core: a disk, and a shard while the node runs.
 #[derive(Debug)]
@@ -236,16 +239,13 @@ pub(super) fn recover(config: ShardConfig, log_config: LogConfig, core: &Core) -
     for (segment, bytes) in disk.segments(floor) {
         let size = u64::try_from(bytes.len()).expect("a segment is small");
         scanner.begin_segment(segment, size);
-        let fed = scanner.feed(bytes, &mut |scanned| {
-            if scanned.after_damage {
-                return;
-            }
-            shard.recover_record(scanned.lsn, scanned.location, &scanned.record);
-            if scanned.lsn > core.durable {
-                unreported.push(scanned.record);
-            }
-        });
+        let mut records = Vec::new();
+        let fed = scanner.feed(bytes, &mut |scanned| records.push(scanned));
         fed.expect("no other log's files come to these disks");
+        records.retain(|scanned| !scanned.after_damage);
+        records.chunks(RECORDS_AT_A_TIME).for_each(|some| shard.recover_records(some));
+        let is_news = |scanned: &ScannedRecord| scanned.lsn > core.durable;
+        unreported.extend(records.into_iter().filter(is_news).map(|scanned| scanned.record));
     }
     let outcome = scanner.finish();
     let last = outcome.tail().map_or(Lsn::ZERO, |tail| tail.last_lsn);

@@ -1,6 +1,7 @@
 //! What is done to a world from outside: starts, crashes, freezes, damage, and messages held back.
 
 use engine::config::ShardConfig;
+use engine::shard::CatchUpRates;
 use engine::shard::{LogSpace, StringShard};
 use engine::time::Time;
 use net::peer::message::{ChosenNotice, PeerMessage};
@@ -505,6 +506,19 @@ impl World {
             } else {
                 shard.resume_cleaner();
             }
+            self.pump(id);
+        }
+    }
+
+    /// Lets every core of a node that runs catch up this fast.
+    ///
+    /// # Panics
+    ///
+    /// When the node is down.
+    pub fn set_catch_up_rates(&mut self, node: u8, rates: CatchUpRates) {
+        for id in self.core_ids(node) {
+            let shard = self.core(id).shard.as_mut().expect("told while it is up");
+            shard.set_catch_up_rates(rates);
             self.pump(id);
         }
     }

@@ -74,6 +74,8 @@ pub struct Config {
     pub log: LogTable,
     /// How entries are agreed upon.
     pub consensus: ConsensusTable,
+    /// Catching up.
+    pub catch_up: CatchUpTable,
     /// What entities and memory are bounded by.
     pub memory: MemoryTable,
     /// What connections are bounded by.
@@ -165,6 +167,21 @@ pub struct ConsensusTable {
     pub sweep_every_ms: u32,
 }
 
+/// `[catch_up]`: how fast the node takes over what it missed, once a comparison with a peer found
+/// it; 0 = no limit. Shared out evenly among its cores. Can be changed while it runs.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CatchUpTable {
+    /// Entries from all peers, or entities taken over as a whole.
+    pub rate_entries_per_s: u64,
+    /// Bytes of values from all peers.
+    pub rate_bytes_per_s: u64,
+    /// Entries from each peer.
+    pub peer_rate_entries_per_s: u64,
+    /// Bytes of values from each peer.
+    pub peer_rate_bytes_per_s: u64,
+}
+
 /// `[memory]`: of the whole node, shared out evenly among its cores.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -238,6 +255,7 @@ impl Default for Config {
             node: (0..3).map(member).collect(),
             log: LogTable::default(),
             consensus: ConsensusTable::default(),
+            catch_up: CatchUpTable::default(),
             memory: MemoryTable::default(),
             limits: LimitsTable::default(),
         }
@@ -280,6 +298,17 @@ impl Default for ConsensusTable {
             image_every_entries: 32,
             catch_up_max_bytes: 256 << 10,
             sweep_every_ms: 30_000,
+        }
+    }
+}
+
+impl Default for CatchUpTable {
+    fn default() -> Self {
+        Self {
+            rate_entries_per_s: 80_000,
+            rate_bytes_per_s: 100 << 20,
+            peer_rate_entries_per_s: 80_000,
+            peer_rate_bytes_per_s: 100 << 20,
         }
     }
 }

@@ -4,6 +4,7 @@
 //! and sizes of single things hold for each core as they are.
 
 use engine::config::ShardConfig;
+use engine::shard::{CatchUpRates, Rate};
 use plog::vocabulary::{AcceptorId, BootEpoch};
 
 use crate::core_setup::Limits;
@@ -48,6 +49,7 @@ impl Config {
             image_every_entries: u64::from(consensus.image_every_entries),
             lazy_flush_us: u64::from(self.log.lazy_flush_ms) * 1000,
             catch_up_bytes_max: size(consensus.catch_up_max_bytes),
+            catch_up_rates: self.catch_up_rates(cores),
             sweep_every_us: u64::from(consensus.sweep_every_ms) * 1000,
             checkpoint_log_bytes: self.log.checkpoint_log_bytes,
             checkpoint_log_percent: u64::from(self.log.checkpoint_log_percent),
@@ -56,6 +58,21 @@ impl Config {
             hold_entries: size(self.log.hold_entries),
             clean_bytes_per_second: self.log.clean_rate_bytes_per_s,
             ..base
+        }
+    }
+
+    fn catch_up_rates(&self, cores: u16) -> CatchUpRates {
+        let share = |rate: u64| rate.div_ceil(u64::from(cores.max(1)));
+        let catch_up = &self.catch_up;
+        CatchUpRates {
+            all: Rate {
+                entries: share(catch_up.rate_entries_per_s),
+                bytes: share(catch_up.rate_bytes_per_s),
+            },
+            peer: Rate {
+                entries: share(catch_up.peer_rate_entries_per_s),
+                bytes: share(catch_up.peer_rate_bytes_per_s),
+            },
         }
     }
 

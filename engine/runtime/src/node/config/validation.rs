@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use engine::config::IMAGE_SIZE_MAX;
+use engine::session::RATE_MAX;
 use engine::state_machine::strings::VALUE_SIZE_MAX;
 
 use crate::node::config::addresses::{PortRange, host_and_port, listen_address};
@@ -111,7 +112,8 @@ impl Config {
             ),
         ];
         let (log_ranges, memory_ranges) = (self.log_ranges(), self.memory_ranges());
-        let all = log_ranges.iter().chain(ranges).chain(&memory_ranges);
+        let catch_up_ranges = self.catch_up_ranges();
+        let all = log_ranges.iter().chain(ranges).chain(&memory_ranges).chain(&catch_up_ranges);
         for &(key, value, first, last) in all {
             if !(first..=last).contains(&value) {
                 return Err(ConfigError::OutOfRange {
@@ -141,6 +143,17 @@ impl Config {
             }
         }
         Ok(())
+    }
+
+    /// Keys of `[catch_up]` with their values and ranges.
+    fn catch_up_ranges(&self) -> [Range; 4] {
+        let catch_up = &self.catch_up;
+        [
+            ("catch_up.rate_entries_per_s", catch_up.rate_entries_per_s, 0, RATE_MAX),
+            ("catch_up.rate_bytes_per_s", catch_up.rate_bytes_per_s, 0, RATE_MAX),
+            ("catch_up.peer_rate_entries_per_s", catch_up.peer_rate_entries_per_s, 0, RATE_MAX),
+            ("catch_up.peer_rate_bytes_per_s", catch_up.peer_rate_bytes_per_s, 0, RATE_MAX),
+        ]
     }
 
     /// Keys of `[memory]` with their values and ranges.

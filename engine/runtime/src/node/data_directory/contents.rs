@@ -15,6 +15,8 @@ use crate::node::two_copies::{COPY_SUFFIX, TEMPORARY_SUFFIX};
 
 /// Where what is remembered of peers stands.
 pub(super) const PEERS: &str = "peers";
+/// Stands in a directory into which a restore is under way, or was not finished.
+pub(super) const RESTORING: &str = "restoring";
 /// Begins the name of a core's directory.
 pub(super) const CORE_PREFIX: &str = "core-";
 
@@ -32,7 +34,7 @@ pub(super) fn make_directory(path: &Path) -> Result<()> {
     }
 }
 
-/// Refuses a directory that holds something this program did not make.
+/// Refuses a directory that holds something this program did not make, or made half.
 pub(super) fn refuse_foreign_files(path: &Path) -> Result<()> {
     let entries = std::fs::read_dir(path).map_err(failed(path, "listing it", PERMISSIONS))?;
     let mut names = Vec::new();
@@ -41,11 +43,14 @@ pub(super) fn refuse_foreign_files(path: &Path) -> Result<()> {
         names.push(entry.file_name().to_string_lossy().into_owned());
     }
     names.sort();
+    if names.iter().any(|name| name == RESTORING) {
+        return Err(DataDirectoryError::HalfRestored { path: path.to_owned() });
+    }
     let is_ours = |name: &str| {
         let name = name.strip_suffix(TEMPORARY_SUFFIX).unwrap_or(name);
         let name = name.strip_suffix(COPY_SUFFIX).unwrap_or(name);
         reached::is_name(name)
-            || [LOCK, PEERS, IDENTITY.name, BOOT.name, REGISTERING.name].contains(&name)
+            || [LOCK, PEERS, IDENTITY.name, BOOT.name, REGISTERING.name, RESTORING].contains(&name)
             || name.strip_prefix(CORE_PREFIX).is_some_and(|core| core.parse::<u16>().is_ok())
             // A file system's own directory, where a whole disk is mounted.
             || name == "lost+found"

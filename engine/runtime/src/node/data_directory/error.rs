@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use plog::backup_manifest::BackupNumber;
+
 use crate::node::two_copies::CopyError;
 
 /// Why a directory is not used. Nothing was changed in it.
@@ -61,7 +63,7 @@ pub enum DataDirectoryError {
          used any more, put it away and start with an empty one",
         path.display()
     )]
-    NotEmpty {
+    HoldsNode {
         /// The directory.
         path: PathBuf,
     },
@@ -145,6 +147,43 @@ pub enum DataDirectoryError {
         expected: String,
         /// What to do.
         remedy: &'static str,
+    },
+    /// A restore was begun in it and not finished.
+    #[error(
+        "data directory {}: a restore into it is under way, or was not finished; if no `certus \
+         restore` is at work on it, empty the directory and restore again",
+        path.display()
+    )]
+    HalfRestored {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// It is to become a node's from a backup, and holds something.
+    #[error(
+        "data directory {} holds `{found}`: a restore needs an empty directory, or a name that \
+         does not exist yet; set data_directory to one",
+        path.display()
+    )]
+    NotEmpty {
+        /// The directory.
+        path: PathBuf,
+        /// A file in it.
+        found: String,
+    },
+    /// It is empty, and the cluster is one whose nodes are made from a backup.
+    #[error(
+        "data directory {} is empty, but cluster {cluster_id:#x} is one restored from backup \
+         {number}: an empty node would be one without its data; run `certus restore` first, or \
+         give a new cluster another cluster_id, one that does not begin with 0x5265",
+        path.display()
+    )]
+    NotRestored {
+        /// The directory.
+        path: PathBuf,
+        /// The cluster, by the configuration.
+        cluster_id: u64,
+        /// The backup that its id names.
+        number: BackupNumber,
     },
     /// No further start can be counted.
     #[error(

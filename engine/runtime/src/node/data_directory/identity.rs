@@ -13,6 +13,7 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
 
+use crate::node::config::{CORES_MAX, Config};
 use crate::node::data_directory::error::{DataDirectoryError, Result};
 use crate::node::two_copies::FactKind;
 
@@ -50,7 +51,32 @@ pub struct ExpectedIdentity {
     pub default_core_count: u16,
 }
 
+impl ExpectedIdentity {
+    /// By the configuration; `cpus` are those that the process may run on.
+    #[must_use]
+    pub fn of(config: &Config, cpus: &[usize]) -> Self {
+        Self {
+            cluster_id: config.cluster_id.0,
+            node_id: config.node_id,
+            replicas: config.replicas(),
+            core_count: (config.cores != 0).then_some(config.cores),
+            default_core_count: u16::try_from(cpus.len()).unwrap_or(CORES_MAX).clamp(1, CORES_MAX),
+        }
+    }
+}
+
 impl DirectoryIdentity {
+    /// That of a directory which becomes a node's now.
+    pub(super) fn new(expected: &ExpectedIdentity, incarnation: u128) -> Self {
+        Self {
+            cluster_id: expected.cluster_id,
+            node_id: expected.node_id,
+            replicas: expected.replicas,
+            core_count: expected.core_count.unwrap_or(expected.default_core_count),
+            incarnation,
+        }
+    }
+
     /// Its bytes in the file.
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(28);

@@ -19,6 +19,7 @@ use crate::node::data_directory::identity::{DirectoryIdentity, ExpectedIdentity,
 use crate::node::data_directory::levels::make_durably;
 use crate::node::data_directory::lock::take_lock;
 use crate::node::data_directory::registering;
+use crate::node::data_directory::restoring::{RestoringDirectory, refuse_unrestored};
 use crate::node::log_line;
 use crate::node::two_copies::{Copies, sync_directory};
 
@@ -28,6 +29,7 @@ pub struct LockedDirectory {
     path: PathBuf,
     /// Holds the lock as long as it is open.
     lock: File,
+    replaces: bool,
 }
 
 /// What an existing directory says.
@@ -56,7 +58,7 @@ impl LockedDirectory {
         }
         make_durably(path, sync_directory)?;
         let lock = take_lock(path)?;
-        Ok(Self { path: path.to_owned(), lock })
+        Ok(Self { path: path.to_owned(), lock, replaces: false })
     }
 
     /// The directory.
@@ -91,10 +93,25 @@ impl LockedDirectory {
     /// When anything does not fit.
     pub fn inspect(&self, expected: &ExpectedIdentity) -> Result<Option<DirectoryIdentity>> {
         if self.is_new()? {
+            self.refuse_unrestored(expected)?;
             Ok(None)
         } else {
             self.check(expected).map(|found| Some(found.identity))
         }
+    }
+
+    /// A node in the place of a lost one has the others to be made from, and needs no backup.
+    fn refuse_unrestored(&self, expected: &ExpectedIdentity) -> Result<()> {
+        if self.replaces || registering::is_noted(&self.path)? {
+            return Ok(());
+        }
+        refuse_unrestored(&self.path, expected.cluster_id)
+    }
+
+    /// Whether the directory is to become that of a node in the place of a lost one.
+    #[must_use]
+    pub fn replacing(self, replaces: bool) -> Self {
+        Self { replaces, ..self }
     }
 
     /// The empty directory will be that of a node which takes the place of a lost one: durable
@@ -108,7 +125,7 @@ impl LockedDirectory {
             return Ok(());
         }
         if !self.is_new()? {
-            return Err(DataDirectoryError::NotEmpty { path: self.path.clone() });
+            return Err(DataDirectoryError::HoldsNode { path: self.path.clone() });
         }
         registering::note(&self.path)
     }
@@ -125,6 +142,9 @@ impl LockedDirectory {
         new_incarnation: impl FnOnce() -> io::Result<u128>,
     ) -> Result<DataDirectory> {
         let is_new = self.is_new()?;
+        if is_new {
+            self.refuse_unrestored(expected)?;
+        }
         let (identity, last_epoch) = if is_new {
             (self.create(expected, new_incarnation)?, 0)
         } else {
@@ -160,6 +180,21 @@ impl LockedDirectory {
         })
     }
 
+    /// Begins to make the directory, which must be empty, a node's from a backup. Its incarnation
+    /// `new_incarnation` supplies.
+    ///
+    /// # Errors
+    ///
+    /// When it is not empty; it is then as it was.
+    pub fn begin_restore(
+        self,
+        expected: &ExpectedIdentity,
+        new_incarnation: impl FnOnce() -> io::Result<u128>,
+    ) -> Result<RestoringDirectory> {
+        let incarnation = new_incarnation().map_err(no_random_bytes())?;
+        RestoringDirectory::begin(self.path, self.lock, expected, incarnation)
+    }
+
     fn create(
         &self,
         expected: &ExpectedIdentity,
@@ -167,13 +202,7 @@ impl LockedDirectory {
     ) -> Result<DirectoryIdentity> {
         let path = &self.path;
         let incarnation = new_incarnation().map_err(no_random_bytes())?;
-        let identity = DirectoryIdentity {
-            cluster_id: expected.cluster_id,
-            node_id: expected.node_id,
-            replicas: expected.replicas,
-            core_count: expected.core_count.unwrap_or(expected.default_core_count),
-            incarnation,
-        };
+        let identity = DirectoryIdentity::new(expected, incarnation);
         write_fact(path, &BOOT, &encode_boot(0, incarnation))?;
         write_fact(path, &IDENTITY, &identity.encode())?;
         Ok(identity)

@@ -6,7 +6,7 @@
 //! of another number of cores or replicas, one from a newer version, one that is something else
 //! altogether, one whose identity is gone while its log is not, or a core's log while the
 //! identity is not. Only an empty directory becomes a
-//! new node.
+//! new node, and never one of a cluster whose nodes are made from a backup.
 //!
 //! ```text
 //! DIR/LOCK              held with flock while a process runs; holds its process id
@@ -15,6 +15,7 @@
 //! DIR/peers/node-N[.copy]   incarnation of peer N, as met last, and its generations
 //! DIR/registering[.copy]   that this node takes the place of a lost one, until its first boot
 //! DIR/reached-N[.copy]  newest segment that core N's log is known to have reached
+//! DIR/restoring         a restore into it is under way, or was not finished
 //! DIR/core-N/           log of core N: segments and spares
 //! DIR/core-N/abstains[.copy]   that this core lost promises, where, and when
 //! DIR/core-N/log[.copy]   whose log this is, if it began after the node did
@@ -47,6 +48,7 @@ pub use crate::node::data_directory::log_life::{
     LogLife, load_log_life, log_identity, repair_log_life, write_log_life,
 };
 pub use crate::node::data_directory::reached::{load_reached, repair_reached, write_reached};
+pub use crate::node::data_directory::restoring::RestoringDirectory;
 pub use crate::node::data_directory::survey::{Finding, Survey, Verdict};
 
 mod abstains;
@@ -64,6 +66,7 @@ mod locked_directory;
 mod log_life;
 mod reached;
 mod registering;
+mod restoring;
 mod survey;
 #[cfg(test)]
 mod tests;

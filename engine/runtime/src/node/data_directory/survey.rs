@@ -14,7 +14,9 @@ use plog::segment::SegmentId;
 use plog::vocabulary::Generation;
 
 use crate::node::data_directory::boot_epoch::{BOOT, decode_boot};
-use crate::node::data_directory::contents::{CORE_PREFIX, PEERS, core_directory, first_segment};
+use crate::node::data_directory::contents::{
+    CORE_PREFIX, PEERS, RESTORING, core_directory, first_segment,
+};
 use crate::node::data_directory::identity::{DirectoryIdentity, IDENTITY};
 use crate::node::data_directory::lock::LOCK;
 use crate::node::data_directory::reached::{self, REACHED};
@@ -249,6 +251,10 @@ impl Survey {
                     Err(_) => "names no process".to_owned(),
                 };
                 self.note(name, Verdict::Whole, text);
+            } else if name == RESTORING {
+                let text = "a restore into this directory is under way, or was not finished; a \
+                            start is refused until it is emptied and restored again";
+                self.note(name, Verdict::Damaged, text);
             } else if name.ends_with(TEMPORARY_SUFFIX) {
                 self.note(name, Verdict::Odd, HALF_MADE);
             } else if let Some(core) = core_of(&name) {

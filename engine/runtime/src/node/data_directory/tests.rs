@@ -299,7 +299,7 @@ fn only_an_empty_directory_is_a_lost_nodes() {
     let (_directory, path) = started();
     let before = content(&path);
     let error = LockedDirectory::take(&path).unwrap().begin_replacement().unwrap_err();
-    assert!(matches!(error, DataDirectoryError::NotEmpty { .. }), "{error}");
+    assert!(matches!(error, DataDirectoryError::HoldsNode { .. }), "{error}");
     assert_eq!(content(&path), before);
     std::fs::remove_file(path.join("identity")).unwrap();
     std::fs::remove_file(path.join("identity.copy")).unwrap();
@@ -318,4 +318,57 @@ fn what_says_that_a_node_registers_is_not_guessed() {
     std::fs::write(&second, b"noise").unwrap();
     let error = refused(&path, &EXPECTED);
     assert!(error.to_string().contains("registering"), "{error}");
+}
+
+/// The expected identity of a node of a cluster that was made from a backup.
+const OF_A_BACKUP: ExpectedIdentity =
+    ExpectedIdentity { cluster_id: 0x5265_1234_5678_0001, ..EXPECTED };
+
+#[test]
+fn a_node_of_a_restored_cluster_begins_in_no_empty_directory() {
+    let directory = TestDirectory::new();
+    let error = refused(directory.path(), &OF_A_BACKUP);
+    assert!(matches!(error, DataDirectoryError::NotRestored { .. }), "{error}");
+    assert!(error.to_string().contains("backup 12345678"), "{error}");
+    let locked = LockedDirectory::take(directory.path()).unwrap();
+    assert!(locked.inspect(&OF_A_BACKUP).is_err(), "it is refused before anything is made");
+    // One in the place of a lost node is made from the others, and goes on by itself.
+    let locked = locked.replacing(true);
+    assert_eq!(locked.inspect(&OF_A_BACKUP).unwrap(), None);
+    locked.begin_replacement().unwrap();
+    drop(locked);
+    assert!(open(directory.path(), &OF_A_BACKUP).unwrap().is_registering());
+}
+
+#[test]
+fn a_restored_directory_starts_when_it_is_finished_and_not_before() {
+    let directory = TestDirectory::new();
+    let path = directory.path().join("data");
+    let begin =
+        || LockedDirectory::take(&path)?.begin_restore(&OF_A_BACKUP, || Ok(0xABCD)).map(Some);
+    let begun = begin().unwrap().unwrap();
+    assert_eq!(begun.core_count(), 2);
+    assert_eq!(begun.log_identity(1).cluster, OF_A_BACKUP.cluster_id);
+    drop(begun);
+    for expected in [OF_A_BACKUP, EXPECTED] {
+        let error = refused(&path, &expected);
+        assert!(matches!(error, DataDirectoryError::HalfRestored { .. }), "{error}");
+    }
+    let survey = crate::node::data_directory::Survey::look(&path).unwrap();
+    assert_eq!(survey.verdict(), crate::node::data_directory::Verdict::Damaged);
+    assert!(begin().is_err(), "nor does a second restore go on with it");
+    std::fs::remove_dir_all(&path).unwrap();
+    begin().unwrap().unwrap().undo().unwrap();
+    assert!(content(&path).is_empty(), "it is as it was");
+    let begun = begin().unwrap().unwrap();
+    std::fs::write(begun.core(1).join("x"), b"x").unwrap();
+    begun.finish().unwrap();
+    assert!(path.join("core-1/x").exists());
+    let mut data = open(&path, &OF_A_BACKUP).unwrap();
+    assert!(!data.is_new());
+    assert_eq!(data.begin_boot().unwrap(), 1);
+    drop(data);
+    let error = begin().unwrap_err();
+    assert!(matches!(error, DataDirectoryError::NotEmpty { .. }), "{error}");
+    assert_eq!(open(&path, &OF_A_BACKUP).unwrap().identity().incarnation, 0xABCD);
 }

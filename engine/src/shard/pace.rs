@@ -1,0 +1,163 @@
+//! How fast a shard catches up: two token buckets, of entries and of bytes, for all that it is sent
+//! and for what each peer sends.
+//!
+//! What comes is counted when it is there; the next entity that a sweep found is asked for when no
+//! bucket is overdrawn. So a large answer is paid for afterwards, and the rate holds over time.
+//! What live traffic shows to be missing is asked for at once, and counts all the same: a client
+//! waits for it. Certain's `TrafficLimiter` and `CountLimiter` are the source.
+
+use plog::vocabulary::AcceptorId;
+
+use crate::context::REPLICAS_MAX;
+use crate::time::Time;
+
+/// So much of a second's worth may come at once after a pause, in microseconds.
+const BURST_US: u64 = 100_000;
+
+/// A rate in both measures, per second; 0 is no limit.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Rate {
+    /// Chosen entries; a whole entity counts as one.
+    pub entries: u64,
+    /// Bytes of values, and of whole entities.
+    pub bytes: u64,
+}
+
+/// How fast one shard may catch up.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct CatchUpRates {
+    /// From all peers together.
+    pub all: Rate,
+    /// From each peer.
+    pub peer: Rate,
+}
+
+/// When each measure of a rate is even again.
+#[derive(Clone, Copy, Debug, Default)]
+struct Buckets {
+    entries: Time,
+    bytes: Time,
+}
+
+/// Adds what `amount` takes at `rate`; a pause before counts for no more than the burst.
+fn charge(even_at: &mut Time, now: Time, rate: u64, amount: u64) {
+    if rate == 0 {
+        return;
+    }
+    let begin = (*even_at).max(Time(now.0.saturating_sub(BURST_US)));
+    let takes = u128::from(amount) * 1_000_000 / u128::from(rate);
+    *even_at = begin.after_us(u64::try_from(takes).unwrap_or(u64::MAX));
+}
+
+impl Buckets {
+    fn charge(&mut self, now: Time, rate: Rate, entries: u64, bytes: u64) {
+        charge(&mut self.entries, now, rate.entries, entries);
+        charge(&mut self.bytes, now, rate.bytes, bytes);
+    }
+
+    fn opens_at(&self) -> Time {
+        self.entries.max(self.bytes)
+    }
+}
+
+/// See the module page.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    rates: CatchUpRates,
+    all: Buckets,
+    peers: [Buckets; REPLICAS_MAX],
+}
+
+impl Pace {
+    pub(crate) fn new(rates: CatchUpRates) -> Self {
+        Self { rates, all: Buckets::default(), peers: [Buckets::default(); REPLICAS_MAX] }
+    }
+
+    pub(crate) fn rates(&self) -> CatchUpRates {
+        self.rates
+    }
+
+    /// Changes the rates; nothing is owed from before.
+    pub(crate) fn set_rates(&mut self, rates: CatchUpRates) {
+        *self = Self::new(rates);
+    }
+
+    /// Counts what a peer sent.
+    pub(crate) fn charge(&mut self, now: Time, from: AcceptorId, entries: u64, bytes: u64) {
+        self.all.charge(now, self.rates.all, entries, bytes);
+        self.peers[from.index()].charge(now, self.rates.peer, entries, bytes);
+    }
+
+    /// When the next entity may be asked for at a peer.
+    pub(crate) fn opens_at(&self, peer: AcceptorId) -> Time {
+        self.opens_for_all_at().max(self.peers[peer.index()].opens_at())
+    }
+
+    /// When the next entity may be asked for at whichever peer.
+    pub(crate) fn opens_for_all_at(&self) -> Time {
+        self.all.opens_at()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use plog::vocabulary::AcceptorId;
+
+    use super::{CatchUpRates, Pace, Rate};
+    use crate::time::Time;
+
+    const ONE: AcceptorId = AcceptorId(1);
+    const TWO: AcceptorId = AcceptorId(2);
+
+    fn pace(all: Rate, peer: Rate) -> Pace {
+        Pace::new(CatchUpRates { all, peer })
+    }
+
+    #[test]
+    fn over_time_no_more_comes_than_the_rate_says() {
+        let rate = Rate { entries: 1_000, bytes: 0 };
+        let mut pace = pace(rate, Rate::default());
+        let (mut now, mut entries) = (Time(50_000_000), 0);
+        let end = now.after_us(10_000_000);
+        while now < end {
+            if pace.opens_at(ONE) <= now {
+                pace.charge(now, ONE, 7, 1 << 20);
+                entries += 7;
+            }
+            now = now.after_us(100);
+        }
+        // The burst of a tenth of a second, and one answer that was under way.
+        assert!((10_000..=10_107).contains(&entries), "{entries}");
+    }
+
+    #[test]
+    fn a_large_answer_is_paid_for_afterwards() {
+        let mut pace = pace(Rate { entries: 0, bytes: 1_000_000 }, Rate::default());
+        let now = Time(1_000_000);
+        assert!(pace.opens_at(ONE) <= now);
+        pace.charge(now, ONE, 1, 3_000_000);
+        assert_eq!(pace.opens_at(ONE), Time(900_000 + 3_000_000));
+        assert_eq!(pace.opens_at(TWO), pace.opens_at(ONE), "the shard's is everybody's");
+    }
+
+    #[test]
+    fn a_peer_s_rate_holds_for_that_peer_alone() {
+        let mut pace = pace(Rate::default(), Rate { entries: 10, bytes: 10 });
+        let now = Time(1_000_000);
+        pace.charge(now, ONE, 100, 1);
+        assert!(pace.opens_at(ONE) > now && pace.opens_at(TWO) <= now);
+    }
+
+    #[test]
+    fn without_a_limit_nothing_waits_and_new_rates_begin_anew() {
+        let mut pace = pace(Rate::default(), Rate::default());
+        pace.charge(Time(1), ONE, u64::MAX, u64::MAX);
+        assert_eq!(pace.opens_at(ONE), Time(0));
+        let slow = Rate { entries: 1, bytes: 1 };
+        pace.set_rates(CatchUpRates { all: slow, peer: slow });
+        pace.charge(Time(1), ONE, u64::MAX, u64::MAX);
+        assert!(pace.opens_at(TWO) > Time(1 << 60));
+        pace.set_rates(CatchUpRates::default());
+        assert_eq!(pace.opens_at(TWO), Time(0));
+    }
+}
