@@ -13,20 +13,36 @@
 mod cluster;
 
 use std::env;
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
+use net::peer::frame::FrameEncoder;
+use net::peer::handshake::{
+    DiallerStep, HANDSHAKE_SIZE, HandshakeDialler, LocalNode, Remembered, Target,
+};
+use net::peer::message::{GenerationsNotice, PeerMessage};
 use net::resp::value::Value;
+use plog::vocabulary::Generation;
 use serde_json::Value as Json;
 
 use cluster::load::under_load;
 use cluster::random::Random;
-use cluster::{Cluster, certus, text, wait_until};
+use cluster::{Cluster, certus, refused_start_with, text, wait_until};
 
 const CORES: &[&str] = &["--cores", "2"];
+
+/// Clusters of this file take turns: ports of a node that is down for a while are free for all.
+fn alone() -> File {
+    let lock = Path::new(env!("CARGO_TARGET_TMPDIR")).join("rejoin.lock");
+    let lock = File::create(lock).unwrap();
+    lock.lock().unwrap();
+    lock
+}
 
 fn number(name: &str, default: u64) -> u64 {
     env::var(name).map_or(default, |text| text.parse().expect("a whole number"))
@@ -111,6 +127,7 @@ fn check_votes(cluster: &mut Cluster, id: usize, progress: &cluster::load::Progr
 
 #[test]
 fn a_core_with_a_damaged_log_is_rebuilt_under_load_and_votes_again() {
+    let _alone = alone();
     let rounds = number("REJOIN_ROUNDS", 3);
     let mut random = Random::new(number("REJOIN_SEED", 1));
     let mut cluster = Cluster::start_with("rejoin-damage", CORES);
@@ -143,6 +160,7 @@ fn a_core_with_a_damaged_log_is_rebuilt_under_load_and_votes_again() {
 
 #[test]
 fn a_rejoin_that_is_killed_and_damaged_again_goes_on() {
+    let _alone = alone();
     let rounds = number("REJOIN_ROUNDS", 3);
     let mut random = Random::new(number("REJOIN_SEED", 1));
     let mut cluster = Cluster::start_with("rejoin-kills", CORES);
@@ -224,6 +242,7 @@ fn check_old_copy_is_refused(cluster: &mut Cluster, id: usize, old: &Path) {
 
 #[test]
 fn an_older_copy_of_a_node_whose_log_was_damaged_is_refused() {
+    let _alone = alone();
     let mut random = Random::new(number("REJOIN_SEED", 1));
     let mut cluster = Cluster::start_with("rejoin-old-copy", CORES);
     let old = cluster.directory.join("old");
@@ -243,4 +262,155 @@ fn an_older_copy_of_a_node_whose_log_was_damaged_is_refused() {
         }
         check_old_copy_is_refused(cluster, 2, &old);
     });
+}
+
+fn said_since(cluster: &Cluster, id: usize, begin: usize) -> String {
+    let all = fs::read(&cluster.nodes[id].log_file).unwrap();
+    String::from_utf8_lossy(&all[begin..]).into_owned()
+}
+
+fn said_so_far(cluster: &Cluster, id: usize) -> usize {
+    fs::read(&cluster.nodes[id].log_file).unwrap().len()
+}
+
+#[test]
+fn a_node_whose_data_is_lost_is_replaced_under_load() {
+    let _alone = alone();
+    let rounds = number("REJOIN_ROUNDS", 3);
+    let mut random = Random::new(number("REJOIN_SEED", 1));
+    let mut cluster = Cluster::start_with("rejoin-replace", CORES);
+    let old = cluster.directory.join("old");
+    let acknowledged = under_load(&mut cluster, 0, |cluster, progress| {
+        for round in 1..=rounds {
+            progress.wait();
+            cluster.kill(2);
+            let data = cluster.nodes[2].data_directory.clone();
+            if round == 1 {
+                copy(&data, &old);
+            }
+            fs::remove_dir_all(&data).unwrap();
+            // With another one gone at the same time there is nobody to vote with: the new one must
+            // not, whatever it is asked.
+            let other = random.below(2);
+            cluster.kill(other);
+            let begin = said_so_far(cluster, 2);
+            cluster.restart_with(2, &["--replace"]);
+            wait_until("the new node to be known by one", || {
+                said_since(cluster, 2, begin).contains("a node knows this one as a new one")
+            });
+            // Killed, it goes on by itself.
+            cluster.kill(2);
+            assert!(data.join("registering").exists() && !data.join("core-0/abstains").exists());
+            let begin = said_so_far(cluster, 2);
+            cluster.restart(2);
+            wait_until("the new node to be known by one again", || {
+                said_since(cluster, 2, begin).contains("a node knows this one as a new one")
+            });
+            assert!(cluster.nodes[2].connect().is_err(), "it listens to nobody");
+            let mut survivor = cluster.client(1 - other);
+            let answer = survivor.ask(&["SET", "with-a-majority-only", "1"]).unwrap();
+            assert!(answer.is_error(), "{answer:?}");
+            cluster.restart(other);
+            cluster.wait_until_ready(2);
+            wait_until_whole(cluster, 2);
+            assert_eq!(status(cluster, 2).unwrap()["generation"], round);
+            assert!(!data.join("registering").exists());
+            wait_until("the notes of the loss to go", || {
+                (0..2).all(|number| !core(cluster, 2, number).join("abstains").exists())
+            });
+            cluster.wait_until_ready(other);
+            check_votes(cluster, 2, &progress);
+        }
+        check_old_copy_is_refused(cluster, 2, &old);
+    });
+    println!("{rounds} replaced nodes: {acknowledged} acknowledged words are all there");
+}
+
+#[test]
+fn a_new_node_in_the_place_of_another_is_refused_until_the_data_is_said_to_be_lost() {
+    let _alone = alone();
+    let mut cluster = Cluster::start_with("rejoin-empty", CORES);
+    let data = cluster.nodes[2].data_directory.clone();
+    assert!(!cluster.client(2).ask(&["SET", "key", "value"]).unwrap().is_error());
+    cluster.kill(2);
+    fs::remove_dir_all(&data).unwrap();
+    let begin = said_so_far(&cluster, 2);
+    cluster.restart(2);
+    wait_until("both others to refuse it", || {
+        let said = said_since(&cluster, 2, begin);
+        let refused = |other: &str| {
+            said.lines().any(|line| {
+                line.contains(other)
+                    && line.contains("data directory was replaced")
+                    && line.contains("certusd --replace")
+            })
+        };
+        refused("node=0 ") && refused("node=1 ")
+    });
+    let answer = cluster.client(2).ask(&["GET", "key"]).unwrap();
+    assert!(answer.is_error(), "{answer:?}");
+    cluster.kill(2);
+    // It is a node by now, and not an empty directory.
+    let config = cluster.nodes[2].config_file.clone();
+    let (status, said) = refused_start_with(&config, &["--replace"]);
+    assert!(status == 4 && said.contains("start it without --replace"), "{status}: {said}");
+    fs::remove_dir_all(&data).unwrap();
+    cluster.restart_with(2, &["--replace"]);
+    cluster.wait_until_ready(2);
+    wait_until_whole(&cluster, 2);
+    assert_eq!(text(&cluster.client(2).ask(&["GET", "key"]).unwrap()), "value");
+    // Of a node that goes on, its own directory is what counts.
+    cluster.kill(2);
+    let (status, said) = refused_start_with(&config, &["--replace"]);
+    assert!(status == 4 && said.contains("holds a node already"), "{status}: {said}");
+    cluster.restart(2);
+    cluster.wait_until_ready(2);
+}
+
+/// Says to node 0, in the name of node 1, that node 0 is of this generation.
+fn tell_of_generation(cluster: &Cluster, generation: u32) {
+    let identity = fs::read(cluster.nodes[1].data_directory.join("identity")).unwrap();
+    let local = LocalNode {
+        cluster_id: u64::from_le_bytes(identity[16..24].try_into().unwrap()),
+        node_id: 1,
+        replicas: 3,
+        incarnation: u128::from_le_bytes(identity[28..44].try_into().unwrap()),
+        boot_epoch: 1,
+        core_count: 2,
+        core: 0,
+    };
+    let mut stream = TcpStream::connect(cluster.nodes[0].peer).unwrap();
+    let mut dialler = HandshakeDialler::new(local, Target { node_id: 0, core: 0 });
+    stream.write_all(&dialler.hello()).unwrap();
+    let mut answer = [0; HANDSHAKE_SIZE];
+    stream.read_exact(&mut answer).unwrap();
+    let step = dialler.handle_bytes(&answer, |_| Remembered::NeverMet).unwrap();
+    assert!(matches!(step, DiallerStep::Accepted { .. }), "{step:?}");
+    let known = [generation, 0, 0, 0, 0].map(Generation);
+    let message = PeerMessage::Generations(GenerationsNotice { known });
+    let mut frame = Vec::new();
+    FrameEncoder::new(7 << 20).encode(&[message], &mut frame).unwrap();
+    stream.write_all(&frame).unwrap();
+    stream.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    // Closed with the node, if it ends.
+    stream.read_to_end(&mut Vec::new()).ok();
+}
+
+#[test]
+fn a_node_that_hears_of_its_own_later_generation_ends_with_a_status_of_its_own() {
+    let _alone = alone();
+    let mut cluster = Cluster::start_with("rejoin-superseded", CORES);
+    cluster.stop_node(0);
+    cluster.restart(0);
+    cluster.wait_until_ready(0);
+    tell_of_generation(&cluster, 0);
+    cluster.nodes[0].check_running();
+    tell_of_generation(&cluster, 4);
+    assert_eq!(cluster.wait_until_ended(0), Some(9));
+    let said = said_since(&cluster, 0, 0);
+    assert!(said.contains("certusd: fatal: this node goes on as generation 4"), "{said}");
+    // There is none in truth, and nobody else believes it.
+    cluster.restart(0);
+    cluster.wait_until_ready(0);
+    wait_until_whole(&cluster, 0);
 }

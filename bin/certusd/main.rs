@@ -3,6 +3,7 @@
 //! ```text
 //! certusd --config certusd.toml            start the node; SIGTERM or SIGINT stops it
 //! certusd --config certusd.toml --check    check the file and print what it means
+//! certusd --config certusd.toml --replace  make a new node in the place of a lost one
 //! ```
 //!
 //! Exit statuses: 0 stopped on request, 2 wrong command line or configuration, 3 the machine lacks
@@ -40,6 +41,12 @@ struct Arguments {
     /// Replaces the configuration key `node_id`.
     #[arg(long, value_name = "NUMBER")]
     node_id: Option<String>,
+    /// The node's data is lost for good: make a new node in the empty data directory, which is
+    /// rebuilt from the others. It waits until a majority of all nodes, itself not counted, knows
+    /// it as a new one; what is left of the old one must not be used again. Once started so, it
+    /// goes on without this option.
+    #[arg(long)]
+    replace: bool,
     /// Written, with the process id in it, when the node is ready; removed when it stops.
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
@@ -83,6 +90,7 @@ fn run(arguments: &Arguments) -> Result<(), Fatal> {
             Fatal::new(ExitStatus::Io, format!("writing to standard output: {error}"))
         });
     }
-    let options = RunOptions { ready_file: arguments.ready_file.clone() };
+    let options =
+        RunOptions { ready_file: arguments.ready_file.clone(), replace: arguments.replace };
     run_node(&config, &options)
 }

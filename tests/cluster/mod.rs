@@ -99,8 +99,14 @@ pub fn scratch_directory(name: &str) -> PathBuf {
 /// Starts `certusd` with a configuration that it must refuse. The exit status, and what it said:
 /// one fatal line.
 pub fn refused_start(config: &Path) -> (i32, String) {
+    refused_start_with(config, &[])
+}
+
+/// The same with further arguments.
+pub fn refused_start_with(config: &Path, arguments: &[&str]) -> (i32, String) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_certusd"))
         .args(["--config".as_ref(), config.as_os_str()])
+        .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())

@@ -36,13 +36,19 @@ fn hex(bytes: &[u8]) -> String {
     text
 }
 
-/// The node of the page's example: started for the third time, acquainted with node 1, and with
-/// damage in one log.
-fn example() -> Directory {
-    let name = format!("certus-format-{}", std::process::id());
+/// Another node's directory of this test, with nothing in it.
+fn empty(name: &str) -> Directory {
+    let name = format!("certus-format-{name}-{}", std::process::id());
     let directory = Directory(std::env::temp_dir().join(name));
     // One left by an earlier process with this number means nothing.
     std::fs::remove_dir_all(&directory.0).ok();
+    directory
+}
+
+/// The node of the page's example: started for the third time, acquainted with node 1, and with
+/// damage in one log.
+fn example() -> Directory {
+    let directory = empty("node");
     let expected = ExpectedIdentity {
         cluster_id: 0xc1,
         node_id: 2,
@@ -130,4 +136,14 @@ fn the_facts_on_the_format_page_are_what_is_written() {
         "peers/node-1.copy",
     ];
     assert_eq!(files(&directory.0), wanted);
+}
+
+#[test]
+fn what_says_that_a_node_registers_is_on_the_format_page() {
+    let directory = empty("registering");
+    LockedDirectory::take(&directory.0).unwrap().begin_replacement().unwrap();
+    let bytes = std::fs::read(directory.0.join("registering")).unwrap();
+    let shown = format!("`registering`:\n\n{}", hex(&bytes));
+    assert!(PAGE.contains(&shown), "docs/FORMAT.md should show as\n{shown}");
+    assert_eq!(files(&directory.0), ["LOCK", "registering", "registering.copy"]);
 }

@@ -4,8 +4,8 @@
 //! Of an entity that abstains nothing is in memory, so there is nothing that could vote, propose,
 //! answer a check or be appended to the log: messages about it end here, and its clients' commands
 //! go to the other replicas ([`Relays`](crate::shard::relays::Relays)). An entity abstains until
-//! the node starts anew and reads its log, or for good once a checkpoint says so; a shard abstains
-//! for good.
+//! the node starts anew and reads its log, or begins another one, or for good once a checkpoint
+//! says so; a shard abstains as long as it has that log.
 
 use std::collections::BTreeSet;
 

@@ -79,8 +79,9 @@ pub enum Refusal {
     #[error(
         "Node {node_id}'s data directory was replaced: it was known as incarnation \
          {remembered:032x} and now says {got:032x}. What it promised before is lost, so its votes \
-         cannot be counted. Give the node its own data directory back, or replace the node \
-         explicitly, beyond generation {generation}, so that it is rebuilt from the others."
+         cannot be counted. Give the node its own data directory back. Only if that is lost for \
+         good, start the node with an empty data directory and certusd --replace: as a generation \
+         beyond {generation} it is rebuilt from the others."
     )]
     Incarnation {
         /// The node.

@@ -56,6 +56,7 @@ pub(super) fn has_room(
     for core in cores {
         let directory = data.core(*core);
         let found = look(&directory, config.log.segment_size_bytes)?;
+        // They are deleted, and leave their room to new ones.
         let present = u64::try_from(found.spares.len()).unwrap_or(u64::MAX);
         let files = u64::from(config.log.spare_segments).saturating_add(1).saturating_sub(present);
         needed = needed.saturating_add(files.saturating_mul(config.log.segment_size_bytes.into()));

@@ -29,6 +29,7 @@ pub mod log_line;
 pub mod preflight;
 pub mod recovery;
 mod recovery_progress;
+mod registration;
 pub mod reserve_file;
 pub mod segment_preparer;
 pub mod start;

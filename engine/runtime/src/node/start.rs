@@ -41,10 +41,12 @@ use crate::node::known_incarnations::{IncarnationError, KnownIncarnations};
 use crate::node::log_files::FoundFiles;
 use crate::node::log_line;
 use crate::node::preflight::{self, Check, PortPlan, Ports};
+use crate::node::registration::register;
 use crate::node::segment_preparer::SegmentPreparer;
 use crate::node::two_copies::replace_file;
 use crate::reactor::fatal_reason::FatalReason;
 use crate::reactor::node_shared::NodeShared;
+use crate::reactor::peers::acquaintances::Acquaintances;
 
 /// How long ports in use are waited for at start.
 const PORT_PATIENCE: Duration = Duration::from_secs(3);
@@ -54,6 +56,9 @@ const PORT_PATIENCE: Duration = Duration::from_secs(3);
 pub struct RunOptions {
     /// A file to write when the node is ready, and to remove when it stops.
     pub ready_file: Option<PathBuf>,
+    /// The data directory is empty because the node's data is lost: the node is rebuilt from the
+    /// others.
+    pub replace: bool,
 }
 
 impl From<DataDirectoryError> for Fatal {
@@ -94,9 +99,13 @@ pub fn run_node(config: &Config, options: &RunOptions) -> Result<(), Fatal> {
     exit_on_panic();
     log_line::set_level(config.log_level);
     let started = Instant::now();
-    let mut prepared = Prepared::new(config)?;
+    let mut prepared = Prepared::new(config, options.replace)?;
     let shared = Arc::new(NodeShared::new(prepared.core_count, config.replicas()));
     stop_on_signals(&shared)?;
+    if prepared.data.is_registering() && !prepared.register(config, &shared)? {
+        log_line::info("told to stop before it was ready", &[("while", &"registering")]);
+        return Ok(());
+    }
     let readiness = Arc::new(Readiness::default());
     let (workers, mut cores, has_read) = loop {
         let (workers, mut cores) =
@@ -121,7 +130,7 @@ pub fn run_node(config: &Config, options: &RunOptions) -> Result<(), Fatal> {
         cores.wait_for_ends()?;
         workers.join();
         drop(prepared);
-        prepared = Prepared::new(config)?;
+        prepared = Prepared::new(config, false)?;
     };
     if has_read {
         let epoch = prepared.data.begin_boot()?;
@@ -157,10 +166,10 @@ struct Prepared {
 }
 
 impl Prepared {
-    fn new(config: &Config) -> Result<Self, Fatal> {
+    fn new(config: &Config, replaces: bool) -> Result<Self, Fatal> {
         let cpus = preflight::usable_cpus();
         let expected = ExpectedIdentity::of(config, &cpus);
-        let directory = LockedDirectory::take(&config.data_directory)?;
+        let directory = LockedDirectory::take(&config.data_directory)?.replacing(replaces);
         let existing = directory.inspect(&expected)?;
         let core_count = existing
             .map(|identity| identity.core_count)
@@ -172,8 +181,13 @@ impl Prepared {
         look_at(&checks)?;
         let ports =
             Ports::bind(&port_plan(config, core_count)).map_err(|check| Fatal::from(&check))?;
+        if replaces {
+            directory.begin_replacement()?;
+        }
         let mut data = directory.open(&expected, random_incarnation)?;
-        begin_other_logs(&mut data, config)?;
+        if !data.is_registering() {
+            begin_other_logs(&mut data, config)?;
+        }
         let known_incarnations =
             KnownIncarnations::load(&data.peers()).map_err(|error| match error {
                 IncarnationError::Io { .. } => Fatal::new(ExitStatus::Io, error),
@@ -188,6 +202,25 @@ impl Prepared {
             .collect::<Result<Vec<_>, _>>()?;
         let known_incarnations = Arc::new(known_incarnations);
         Ok(Self { core_count, cpus, data, known_incarnations, found, ports })
+    }
+}
+
+impl Prepared {
+    /// Makes the node known to the others as a new one. Nobody can connect to it meanwhile. False
+    /// when it was told to stop.
+    fn register(&mut self, config: &Config, shared: &Arc<NodeShared>) -> Result<bool, Fatal> {
+        (self.ports.cores, self.ports.admin) = (Vec::new(), None);
+        let known = Arc::clone(&self.known_incarnations);
+        let acquaintances = Acquaintances::new(known, Arc::clone(shared));
+        let patience = Duration::from_millis(config.limits.handshake_timeout_ms.into());
+        let peers = peer_addresses(config)?;
+        let identity = self.data.identity();
+        let registered = register(identity, &peers, &acquaintances, shared, patience)?;
+        let Some(generation) = registered else { return Ok(false) };
+        self.data.begin_registered(generation)?;
+        self.ports = Ports::bind(&port_plan(config, self.core_count))
+            .map_err(|check| Fatal::from(&check))?;
+        Ok(true)
     }
 }
 

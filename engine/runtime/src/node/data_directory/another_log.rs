@@ -4,8 +4,9 @@
 //!
 //! 1. `core-N/abstains` says what was lost, in a boot of the generation that ends.
 //! 2. What an earlier loss put aside is deleted; `core-N/damaged-G/` is made, for generation G.
-//! 3. Every segment, part of a checkpoint, and the facts that name them are renamed into it. Spares
-//!    and the reserve stay: nothing in them is ever taken for a frame.
+//! 3. Spares are deleted: a recycled one has the header of an old segment, and a crash right after
+//!    it became a segment would leave a file that is of the old log by its own word. Every segment,
+//!    part of a checkpoint, and the facts that name them are renamed into it.
 //! 4. `reached-N` goes: the new log has reached nothing.
 //! 5. `core-N/log` names the new log's incarnation.
 //! 6. `boot` counts the first boot of generation G. Only then does the node speak, or append.
@@ -81,6 +82,9 @@ fn move_files(
         if is_put_aside(&name) && path != aside {
             step()?;
             std::fs::remove_dir_all(path)?;
+        } else if let Some(SegmentFileName::Spare(_)) = SegmentFileName::parse(&name) {
+            step()?;
+            std::fs::remove_file(path)?;
         } else if is_of_the_log(&name) {
             to_move.push((path, aside.join(name)));
         }
@@ -150,7 +154,8 @@ mod tests {
         "checkpoint",
         "checkpoint.copy",
     ];
-    const KEPT: [&str; 3] = ["reserve", "spare-7.plog", "spare-8.plog"];
+    const KEPT: [&str; 1] = ["reserve"];
+    const SPARES: [&str; 2] = ["spare-7.plog", "spare-8.plog"];
     const NODE: u128 = 0xABCD;
 
     fn open(path: &Path) -> DataDirectory {
@@ -171,7 +176,7 @@ mod tests {
         let mut data = open(directory.path());
         assert_eq!((data.begin_boot().unwrap(), data.begin_boot().unwrap()), (1, 2));
         let core = data.core(1);
-        for name in LOG.iter().chain(&KEPT) {
+        for name in LOG.iter().chain(&KEPT).chain(&SPARES) {
             std::fs::write(core.join(name), name.as_bytes()).unwrap();
             std::fs::write(data.core(0).join(name), b"of another core").unwrap();
         }
@@ -244,7 +249,8 @@ mod tests {
                 }
             });
             // While files of the old log are in their place, it is not said to be another one.
-            let is_left = names(&core).iter().any(|name| is_of_the_log(name));
+            let is_left = (names(&core).iter())
+                .any(|name| is_of_the_log(name) || SPARES.contains(&name.as_str()));
             assert!(!is_left || load_log_life(&core).unwrap().is_none(), "cut {cuts}");
             let mut data = open(path);
             assert_eq!(data.generation(), Generation::FIRST, "no boot was counted");
@@ -256,7 +262,7 @@ mod tests {
             }
             cuts += 1;
         }
-        assert!(cuts >= LOG.len() + 3, "every step was cut before: {cuts}");
+        assert!(cuts >= LOG.len() + SPARES.len() + 3, "every step was cut before: {cuts}");
     }
 
     #[test]

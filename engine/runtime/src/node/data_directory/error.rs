@@ -56,11 +56,23 @@ pub enum DataDirectoryError {
         /// A file in it.
         found: String,
     },
+    /// A lost node was to be replaced, and there is one.
+    #[error(
+        "data directory {}: --replace makes a new node in the place of one whose data is lost, and \
+         this directory holds a node already; start it without --replace, or, if it must not be \
+         used any more, put it away and start with an empty one",
+        path.display()
+    )]
+    HoldsNode {
+        /// The directory.
+        path: PathBuf,
+    },
     /// Its identity or boot epoch is gone although its log is not.
     #[error(
         "data directory {} has {present} but no {missing}: starting without it could break \
          promises this node has made; put back both {missing} files if they were moved, never older \
-         copies; else leave the node down: the others serve on, and this version cannot rebuild it",
+         copies; else its data is lost: put the directory away and start the node with an \
+         empty one and --replace",
         path.display()
     )]
     FileMissing {
@@ -75,7 +87,7 @@ pub enum DataDirectoryError {
     #[error(
         "data directory {} was started {epoch} times but has no {missing}: starting without it \
          could break promises this node has made; put it back if it was moved, never an older \
-         copy; else leave the node down: the others serve on, and this version cannot rebuild it",
+         copy; else its data is lost: put the directory away and start the node with an empty one and --replace",
         path.display()
     )]
     DirectoryMissing {
@@ -89,8 +101,8 @@ pub enum DataDirectoryError {
     /// Both copies of a fact are unusable.
     #[error(
         "data directory {}: {file} {first} and {file}.copy {second}; put one of them back if it \
-         was moved, never an older copy; else leave the node down: the others serve on, and this \
-         version cannot rebuild it",
+         was moved, never an older copy; else its data is lost: put the directory away and start \
+         the node with an empty one and --replace",
         path.display()
     )]
     Damaged {
@@ -176,7 +188,8 @@ pub enum DataDirectoryError {
     /// No further start can be counted.
     #[error(
         "data directory {}: boot epoch {epoch} is the last of its generation; a ballot beyond it \
-         could be another's, so the node must not start from this directory any more",
+         could be another's, so the node must not start from this directory any more: put it away \
+         and start the node with an empty one and --replace",
         path.display()
     )]
     EpochsRunOut {

@@ -18,6 +18,7 @@ use crate::node::data_directory::facts::{choose, usable_copies, write_fact};
 use crate::node::data_directory::identity::{DirectoryIdentity, ExpectedIdentity, IDENTITY};
 use crate::node::data_directory::levels::make_durably;
 use crate::node::data_directory::lock::take_lock;
+use crate::node::data_directory::registering;
 use crate::node::data_directory::restoring::{RestoringDirectory, refuse_unrestored};
 use crate::node::log_line;
 use crate::node::two_copies::{Copies, sync_directory};
@@ -28,6 +29,7 @@ pub struct LockedDirectory {
     path: PathBuf,
     /// Holds the lock as long as it is open.
     lock: File,
+    replaces: bool,
 }
 
 /// What an existing directory says.
@@ -56,7 +58,7 @@ impl LockedDirectory {
         }
         make_durably(path, sync_directory)?;
         let lock = take_lock(path)?;
-        Ok(Self { path: path.to_owned(), lock })
+        Ok(Self { path: path.to_owned(), lock, replaces: false })
     }
 
     /// The directory.
@@ -91,11 +93,41 @@ impl LockedDirectory {
     /// When anything does not fit.
     pub fn inspect(&self, expected: &ExpectedIdentity) -> Result<Option<DirectoryIdentity>> {
         if self.is_new()? {
-            refuse_unrestored(&self.path, expected.cluster_id)?;
+            self.refuse_unrestored(expected)?;
             Ok(None)
         } else {
             self.check(expected).map(|found| Some(found.identity))
         }
+    }
+
+    /// A node in the place of a lost one has the others to be made from, and needs no backup.
+    fn refuse_unrestored(&self, expected: &ExpectedIdentity) -> Result<()> {
+        if self.replaces || registering::is_noted(&self.path)? {
+            return Ok(());
+        }
+        refuse_unrestored(&self.path, expected.cluster_id)
+    }
+
+    /// Whether the directory is to become that of a node in the place of a lost one.
+    #[must_use]
+    pub fn replacing(self, replaces: bool) -> Self {
+        Self { replaces, ..self }
+    }
+
+    /// The empty directory will be that of a node which takes the place of a lost one: durable
+    /// before anything else is in it.
+    ///
+    /// # Errors
+    ///
+    /// When there is a node in it already that has begun.
+    pub fn begin_replacement(&self) -> Result<()> {
+        if registering::is_noted(&self.path)? {
+            return Ok(());
+        }
+        if !self.is_new()? {
+            return Err(DataDirectoryError::HoldsNode { path: self.path.clone() });
+        }
+        registering::note(&self.path)
     }
 
     /// Checks that the directory is the one expected, or makes a new node in an empty one, whose
@@ -111,7 +143,7 @@ impl LockedDirectory {
     ) -> Result<DataDirectory> {
         let is_new = self.is_new()?;
         if is_new {
-            refuse_unrestored(&self.path, expected.cluster_id)?;
+            self.refuse_unrestored(expected)?;
         }
         let (identity, last_epoch) = if is_new {
             (self.create(expected, new_incarnation)?, 0)
@@ -131,9 +163,21 @@ impl LockedDirectory {
         }
         make_directory(&self.path.join(PEERS))?;
         sync_directory(&self.path).map_err(failed(&self.path, "syncing it", SPACE))?;
-        let generation = BootEpoch(last_epoch).generation();
-        let (path, lock) = (self.path, self.lock);
-        Ok(DataDirectory { path, identity, last_epoch, generation, is_new, _lock: lock })
+        let mut is_registering = registering::is_noted(&self.path)?;
+        if is_registering && last_epoch > 0 {
+            // A crash came between the first boot and this.
+            registering::remove(&self.path).map_err(failed(&self.path, "writing to it", SPACE))?;
+            is_registering = false;
+        }
+        Ok(DataDirectory {
+            path: self.path,
+            identity,
+            last_epoch,
+            generation: BootEpoch(last_epoch).generation(),
+            is_new,
+            is_registering,
+            _lock: self.lock,
+        })
     }
 
     /// Begins to make the directory, which must be empty, a node's from a backup. Its incarnation

@@ -13,6 +13,7 @@
 //! DIR/identity[.copy]   cluster, node, incarnation, cores, replicas; written once
 //! DIR/boot[.copy]       boot epoch; made durable at each start before anything speaks
 //! DIR/peers/node-N[.copy]   incarnation of peer N, as met last, and its generations
+//! DIR/registering[.copy]   that this node takes the place of a lost one, until its first boot
 //! DIR/reached-N[.copy]  newest segment that core N's log is known to have reached
 //! DIR/restoring         a restore into it is under way, or was not finished
 //! DIR/core-N/           log of core N: segments and spares
@@ -33,7 +34,7 @@ use plog::vocabulary::{BootEpoch, Generation};
 
 use crate::node::data_directory::boot_epoch::{BOOT, encode_boot};
 use crate::node::data_directory::contents::{PEERS, core_directory};
-use crate::node::data_directory::error::{Result, no_random_bytes};
+use crate::node::data_directory::error::{Result, SPACE, failed, no_random_bytes};
 use crate::node::data_directory::facts::write_fact;
 
 pub use crate::node::data_directory::abstains::{load_abstention, write_abstention};
@@ -64,6 +65,7 @@ mod lock;
 mod locked_directory;
 mod log_life;
 mod reached;
+mod registering;
 mod restoring;
 mod survey;
 #[cfg(test)]
@@ -78,6 +80,8 @@ pub struct DataDirectory {
     /// Of the next boot.
     generation: Generation,
     is_new: bool,
+    /// It takes the place of a lost node, and no boot was counted yet.
+    is_registering: bool,
     _lock: File,
 }
 
@@ -133,6 +137,32 @@ impl DataDirectory {
         self.generation
     }
 
+    /// Whether the others have to know this node as a new one before it begins.
+    #[must_use]
+    pub fn is_registering(&self) -> bool {
+        self.is_registering
+    }
+
+    /// Enough others know this node as one of `generation`, durably: all its cores rejoin, and the
+    /// next boot is the first of that generation.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be made durable; the node has to register again.
+    ///
+    /// # Panics
+    ///
+    /// When the node does not register.
+    pub fn begin_registered(&mut self, generation: Generation) -> Result<()> {
+        assert!(self.is_registering && generation > Generation::FIRST);
+        let lost = Abstention::of_new_directory(generation.epoch_before());
+        for core in 0..self.identity.core_count {
+            write_abstention(&self.core(core), &lost)?;
+        }
+        self.generation = generation;
+        Ok(())
+    }
+
     /// Cores that lost what they may have promised, and what of it was noted, unless a generation
     /// that began since makes up for it.
     ///
@@ -184,6 +214,9 @@ impl DataDirectory {
         let epoch = self.next_epoch()?;
         write_fact(&self.path, &BOOT, &encode_boot(epoch, self.identity.incarnation))?;
         self.last_epoch = epoch;
+        if std::mem::take(&mut self.is_registering) {
+            registering::remove(&self.path).map_err(failed(&self.path, "writing to it", SPACE))?;
+        }
         Ok(epoch)
     }
 }

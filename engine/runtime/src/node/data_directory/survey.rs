@@ -20,6 +20,7 @@ use crate::node::data_directory::contents::{
 use crate::node::data_directory::identity::{DirectoryIdentity, IDENTITY};
 use crate::node::data_directory::lock::LOCK;
 use crate::node::data_directory::reached::{self, REACHED};
+use crate::node::data_directory::registering::{self, REGISTERING};
 use crate::node::known_incarnations::MEMBERS_MAX;
 use crate::node::known_life::{self, KnownLife};
 use crate::node::two_copies::{COPY_SUFFIX, Copies, CopyError, FactKind, TEMPORARY_SUFFIX};
@@ -102,6 +103,9 @@ impl Survey {
         let mut survey = Self::default();
         survey.identity = survey.fact(path, &IDENTITY, IDENTITY.name, DirectoryIdentity::decode);
         let boot = survey.fact(path, &BOOT, BOOT.name, decode_boot);
+        survey.fact(path, &REGISTERING, REGISTERING.name, |fact| {
+            registering::decode(fact).map(|()| Registers)
+        });
         survey.judge_together(path, boot);
         for core in 0..survey.identity.map_or(0, |identity| identity.core_count) {
             let name = reached::name_of(core);
@@ -233,7 +237,8 @@ impl Survey {
     fn judge_names(&mut self, path: &Path) -> io::Result<()> {
         for name in names(path)? {
             let stem = name.strip_suffix(COPY_SUFFIX).unwrap_or(&name);
-            if stem == IDENTITY.name || stem == BOOT.name || name == PEERS || name == "lost+found" {
+            let facts = [IDENTITY.name, BOOT.name, REGISTERING.name];
+            if facts.contains(&stem) || name == PEERS || name == "lost+found" {
                 continue;
             }
             if reached::is_name(&name) {
@@ -333,6 +338,16 @@ impl Fact for (u32, u128) {
 
     fn merge(first: Self, second: Self) -> Option<Self> {
         (first.1 == second.1).then(|| first.max(second))
+    }
+}
+
+/// That the node takes the place of a lost one.
+#[derive(Clone, Copy, PartialEq)]
+struct Registers;
+
+impl Fact for Registers {
+    fn describe(&self) -> String {
+        "this node takes the place of a lost one, and registers with the others first".to_owned()
     }
 }
 

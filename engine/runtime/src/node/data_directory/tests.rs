@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use engine::abstention::Abstention;
+use plog::vocabulary::{BootEpoch, Generation};
+
 use crate::node::data_directory::boot_epoch::{BOOT, encode_boot};
 use crate::node::data_directory::error::Result;
 use crate::node::data_directory::identity::IDENTITY;
 use crate::node::data_directory::{
-    DataDirectory, DataDirectoryError, ExpectedIdentity, LockedDirectory,
+    DataDirectory, DataDirectoryError, ExpectedIdentity, LockedDirectory, load_abstention,
 };
 use crate::node::test_directory::TestDirectory;
 use crate::node::two_copies::{self, FactKind};
@@ -244,6 +247,79 @@ fn boot_files_of_another_directory_are_noticed() {
     assert!(error.to_string().contains("another incarnation"), "{error}");
 }
 
+/// A directory that was begun as that of a node in the place of a lost one.
+fn replacing() -> (TestDirectory, PathBuf) {
+    let directory = TestDirectory::new();
+    let path = directory.path().join("data");
+    LockedDirectory::take(&path).unwrap().begin_replacement().unwrap();
+    (directory, path)
+}
+
+#[test]
+fn a_node_in_the_place_of_a_lost_one_registers_until_its_first_boot_whatever_crash_comes() {
+    let (_directory, path) = replacing();
+    let incarnation = |number: u128| move || Ok(number);
+    // Nothing but the note was made before a crash.
+    let take = || LockedDirectory::take(&path).unwrap();
+    take().begin_replacement().unwrap();
+    let data = take().open(&EXPECTED, incarnation(1)).unwrap();
+    assert!(data.is_new() && data.is_registering());
+    drop(data);
+    // The identity was made, and nobody knows it yet.
+    take().begin_replacement().unwrap();
+    let mut data = take().open(&EXPECTED, incarnation(2)).unwrap();
+    assert!(data.is_registering() && data.identity().incarnation == 1);
+    data.begin_registered(Generation(2)).unwrap();
+    assert_eq!(data.next_epoch().unwrap(), (2 << 20) + 1);
+    drop(data);
+    // Enough knew it, and no boot was counted: it registers again, perhaps as a later one.
+    let mut data = open(&path, &EXPECTED).unwrap();
+    assert!(data.is_registering() && data.next_epoch().unwrap() == 1);
+    data.begin_registered(Generation(3)).unwrap();
+    let note = path.join("registering");
+    let bytes = std::fs::read(&note).unwrap();
+    assert_eq!(data.begin_boot().unwrap(), (3 << 20) + 1);
+    assert!(!data.is_registering() && !note.exists());
+    for core in 0..2 {
+        let lost = load_abstention(&data.core(core)).unwrap().unwrap();
+        assert_eq!(lost, Abstention::of_new_directory(Generation(3).epoch_before()));
+        assert!(lost.is_made_up_for(BootEpoch((3 << 20) + 1)));
+    }
+    assert_eq!(data.lost_cores().unwrap(), [], "the generation that began makes up for it");
+    drop(data);
+    // The boot was counted, and the note is still there.
+    std::fs::write(&note, bytes).unwrap();
+    let mut data = open(&path, &EXPECTED).unwrap();
+    assert!(!data.is_registering() && !note.exists());
+    assert_eq!(data.begin_boot().unwrap(), (3 << 20) + 2);
+}
+
+#[test]
+fn only_an_empty_directory_is_a_lost_nodes() {
+    let (_directory, path) = started();
+    let before = content(&path);
+    let error = LockedDirectory::take(&path).unwrap().begin_replacement().unwrap_err();
+    assert!(matches!(error, DataDirectoryError::HoldsNode { .. }), "{error}");
+    assert_eq!(content(&path), before);
+    std::fs::remove_file(path.join("identity")).unwrap();
+    std::fs::remove_file(path.join("identity.copy")).unwrap();
+    std::fs::write(path.join("core-1").join("0000000000000001.plog"), b"x").unwrap();
+    assert!(LockedDirectory::take(&path).unwrap().begin_replacement().is_err(), "there is a log");
+    assert!(!path.join("registering").exists());
+}
+
+#[test]
+fn what_says_that_a_node_registers_is_not_guessed() {
+    let (_directory, path) = replacing();
+    open(&path, &EXPECTED).unwrap();
+    let [first, second] = ["registering", "registering.copy"].map(|name| path.join(name));
+    std::fs::remove_file(&first).unwrap();
+    assert!(open(&path, &EXPECTED).unwrap().is_registering(), "one copy is enough");
+    std::fs::write(&second, b"noise").unwrap();
+    let error = refused(&path, &EXPECTED);
+    assert!(error.to_string().contains("registering"), "{error}");
+}
+
 /// The expected identity of a node of a cluster that was made from a backup.
 const OF_A_BACKUP: ExpectedIdentity =
     ExpectedIdentity { cluster_id: 0x5265_1234_5678_0001, ..EXPECTED };
@@ -256,6 +332,12 @@ fn a_node_of_a_restored_cluster_begins_in_no_empty_directory() {
     assert!(error.to_string().contains("backup 12345678"), "{error}");
     let locked = LockedDirectory::take(directory.path()).unwrap();
     assert!(locked.inspect(&OF_A_BACKUP).is_err(), "it is refused before anything is made");
+    // One in the place of a lost node is made from the others, and goes on by itself.
+    let locked = locked.replacing(true);
+    assert_eq!(locked.inspect(&OF_A_BACKUP).unwrap(), None);
+    locked.begin_replacement().unwrap();
+    drop(locked);
+    assert!(open(directory.path(), &OF_A_BACKUP).unwrap().is_registering());
 }
 
 #[test]

@@ -17,14 +17,14 @@ use crate::reactor::node_shared::NodeShared;
 
 /// What this node knows of its peers, over all its cores.
 #[derive(Clone, Debug)]
-pub(super) struct Acquaintances {
+pub(crate) struct Acquaintances {
     known_incarnations: Arc<KnownIncarnations>,
     shared: Arc<NodeShared>,
 }
 
 /// Why a peer that said who it is is not let in.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum NotLetIn {
+pub(crate) enum NotLetIn {
     /// It is told so.
     #[error("{0}")]
     Refused(Refusal),
@@ -34,17 +34,17 @@ pub(super) enum NotLetIn {
 }
 
 impl Acquaintances {
-    pub(super) fn new(known_incarnations: Arc<KnownIncarnations>, shared: Arc<NodeShared>) -> Self {
+    pub(crate) fn new(known_incarnations: Arc<KnownIncarnations>, shared: Arc<NodeShared>) -> Self {
         Self { known_incarnations, shared }
     }
 
     /// The latest generation heard of each peer.
-    pub(super) fn generations(&self) -> [Generation; 5] {
+    pub(crate) fn generations(&self) -> [Generation; 5] {
         self.known_incarnations.generations()
     }
 
     /// What this node knows of a peer that says who it is.
-    pub(super) fn remembered(&self, node_id: u8) -> Remembered {
+    pub(crate) fn remembered(&self, node_id: u8) -> Remembered {
         let Some(peer) = self.shared.peers.get(usize::from(node_id)) else {
             return Remembered::Unknown;
         };
@@ -58,7 +58,7 @@ impl Acquaintances {
 
     /// Remembers a peer's incarnation and generation for ever, and its boot epoch while this node
     /// runs.
-    pub(super) fn remember(&self, identity: &PeerIdentity) -> Result<(), NotLetIn> {
+    pub(crate) fn remember(&self, identity: &PeerIdentity) -> Result<(), NotLetIn> {
         let PeerIdentity { node_id, incarnation, boot_epoch, .. } = *identity;
         let generation = BootEpoch(boot_epoch).generation();
         match self.known_incarnations.meet(node_id, incarnation, generation)? {

@@ -1,7 +1,7 @@
 //! The other replicas: connections to them, on which this node speaks, and connections from them,
 //! on which it listens.
 
-mod acquaintances;
+pub(crate) mod acquaintances;
 pub mod address_lookup;
 pub mod back_off;
 pub mod inbound;
