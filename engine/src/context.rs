@@ -16,6 +16,7 @@ use crate::config::ShardConfig;
 use crate::entity::open_entries::SlotPool;
 use crate::random::Random;
 use crate::request::{Reply, Ticket};
+use crate::shard::PeerCore;
 use crate::status::Counters;
 use crate::time::Time;
 use crate::timers::Timers;
@@ -214,6 +215,12 @@ impl Context {
     pub(crate) fn send(&mut self, to: AcceptorId, message: PeerMessage) {
         debug_assert!(to != self.config.acceptor, "a node does not write to itself");
         self.messages.push_back(Outgoing { to, core: None, message });
+    }
+
+    /// Sends to one core of a replica, whichever entities it owns.
+    pub(crate) fn send_to_core(&mut self, peer: PeerCore, message: PeerMessage) {
+        let (to, core) = (peer.acceptor, Some(peer.core));
+        self.messages.push_back(Outgoing { to, core, message });
     }
 
     /// Sends when the log is durable up to `needs`.

@@ -15,7 +15,7 @@ use plog::backup_manifest::{BackupNumber, Manifest};
 use plog::checkpoint::PartId;
 use plog::checkpoint::writer::PART_BYTES;
 use runtime::node::data_directory::{
-    DirectoryIdentity, Survey, load_reached, log_identity, random_incarnation,
+    DirectoryIdentity, Survey, is_loss_noted, load_reached, log_identity, random_incarnation,
 };
 use runtime::node::two_copies::{replace_file, sync_directory};
 
@@ -155,7 +155,7 @@ fn fill(
     for core in 0..node.core_count {
         let data = &arguments.data_directory;
         let path = data.join(format!("core-{core}"));
-        if ["abstains", "abstains.copy"].iter().any(|name| path.join(name).exists()) {
+        if is_loss_noted(&path) {
             return Err(BackupError::Abstains { directory: path });
         }
         let reader = CoreReader {

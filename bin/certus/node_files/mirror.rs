@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use engine::session::glob;
-use runtime::node::data_directory::Survey;
+use runtime::node::data_directory::{Survey, is_loss_noted};
 use serde_json::{Value, json};
 
 use crate::arguments::PlogMirror;
@@ -75,7 +75,7 @@ fn find_cores(arguments: &PlogMirror) -> Result<Vec<MirroredCore>, ExitStatus> {
         if arguments.core.is_some_and(|core| core != identity.core) {
             continue;
         }
-        if ["abstains", "abstains.copy"].iter().any(|name| path.join(name).exists()) {
+        if is_loss_noted(&path) {
             complain(format_args!(
                 "{}: this core abstains or rejoins after a loss: what it lacks is not known; mirror \
                  another node",

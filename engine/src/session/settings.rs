@@ -7,7 +7,7 @@ use net::resp::value::Value;
 use crate::session::action::{Action, NodeQuery, Order};
 use crate::session::node_info::NodeInfo;
 use crate::session::{glob, wording};
-use crate::shard::CatchUpRates;
+use crate::shard::{CatchUpRates, share_of_rate};
 use crate::state_machine::strings::integer;
 
 /// The settings of [`RateChanges`], in its order.
@@ -38,7 +38,7 @@ impl RateChanges {
         let fields = [&mut all.entries, &mut all.bytes, &mut peer.entries, &mut peer.bytes];
         for (field, rate) in fields.into_iter().zip(self.0) {
             if let Some(rate) = rate {
-                *field = rate.div_ceil(u64::from(shards.max(1)));
+                *field = share_of_rate(rate, shards);
             }
         }
         CatchUpRates { all, peer }

@@ -17,7 +17,7 @@ use plog::recovery::RecoveredTail;
 use plog::vocabulary::{EntityId, Entry};
 
 use crate::abstention::Abstention;
-use crate::context::{Context, Origin, Outgoing};
+use crate::context::{Context, Origin};
 use crate::entity::Entity;
 use crate::request::{EntityRequest, Freshness};
 use crate::shard::entity_table::EntityTable;
@@ -196,9 +196,7 @@ impl<M: StateMachine> Shard<M> {
                 let (after, entities) = (request.after, Vec::new());
                 let counts_for = None;
                 let nothing = SweepAnswer { after, entities, done: true, counts_for };
-                let (to, core) = (from.acceptor, Some(from.core));
-                let message = PeerMessage::SweepAnswer(nothing);
-                self.context.messages.push_back(Outgoing { to, core, message });
+                self.context.send_to_core(from, PeerMessage::SweepAnswer(nothing));
             }
             PeerMessage::ReadCheck(check) if planted!("abstainer-answers-checks") => {
                 self.call_empty(from.acceptor, *check);

@@ -65,7 +65,7 @@ pub use crate::shard::consumers::{
 };
 pub use crate::shard::loading::FinishedLoad;
 pub use crate::shard::log_reads::{PLogRead, ReadFailed, ReadId};
-pub use crate::shard::pace::{CatchUpRates, Rate};
+pub use crate::shard::pace::{CatchUpRates, Rate, share_of_rate};
 
 mod abstaining;
 mod checkpointing;
@@ -527,9 +527,7 @@ impl<M: StateMachine> Shard<M> {
         if self.abstaining.is_whole_shard() {
             return; // a sweep would find nothing here
         }
-        let message = PeerMessage::SweepHint;
-        let to = peer.acceptor;
-        self.context.messages.push_back(Outgoing { to, core: Some(peer.core), message });
+        self.context.send_to_core(peer, PeerMessage::SweepHint);
     }
 
     /// Time passed.

@@ -32,6 +32,12 @@ pub struct CatchUpRates {
     pub peer: Rate,
 }
 
+/// What one shard out of `shards` gets of a node's rate: at least 1 of any limit.
+#[must_use]
+pub fn share_of_rate(rate: u64, shards: u16) -> u64 {
+    rate.div_ceil(u64::from(shards.max(1)))
+}
+
 /// When each measure of a rate is even again.
 #[derive(Clone, Copy, Debug, Default)]
 struct Buckets {

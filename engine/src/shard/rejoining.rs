@@ -21,7 +21,7 @@ use plog::recovery::RecoveredTail;
 use plog::vocabulary::{AcceptorId, EntityId, Entry, Lsn};
 
 use crate::abstention::Abstention;
-use crate::context::{Event, Outgoing};
+use crate::context::Event;
 use crate::shard::sweep::PAGE;
 use crate::shard::{PeerCore, Shard};
 use crate::state_machine::StateMachine;
@@ -155,8 +155,7 @@ impl<M: StateMachine> Shard<M> {
         let Some(walk) = walks.get_mut(&peer) else { return };
         walk.asked = Some(now);
         let message = PeerMessage::Sweep(SweepRequest { after: walk.after, limit: PAGE });
-        let (to, core) = (peer.acceptor, Some(peer.core));
-        self.context.messages.push_back(Outgoing { to, core, message });
+        self.context.send_to_core(peer, message);
     }
 
     /// A page of a peer's entities, if the core rejoins and still sweeps. Whether it was taken.

@@ -12,7 +12,6 @@ use plog::index::EntityIndex;
 use plog::planted;
 use plog::vocabulary::{AcceptorId, EntityId, Entry};
 
-use crate::context::Outgoing;
 use crate::shard::loading::Parked;
 use crate::shard::pace::CatchUpRates;
 use crate::shard::{PeerCore, Reach, Room, Shard};
@@ -140,8 +139,7 @@ impl<M: StateMachine> Shard<M> {
         sweep.state = SweepState::Asked(now);
         let message = PeerMessage::Sweep(SweepRequest { after: sweep.after, limit: PAGE });
         self.sweeps.look_when_due();
-        let to = peer.acceptor;
-        self.context.messages.push_back(Outgoing { to, core: Some(peer.core), message });
+        self.context.send_to_core(peer, message);
     }
 
     /// A peer sweeps this shard.
@@ -175,9 +173,7 @@ impl<M: StateMachine> Shard<M> {
         let counts_for = is_whole.then(|| self.context.generations[from.acceptor.index()]);
         let after = request.after;
         let answer = SweepAnswer { after, entities, done, counts_for };
-        let message = PeerMessage::SweepAnswer(answer);
-        let to = from.acceptor;
-        self.context.messages.push_back(Outgoing { to, core: Some(from.core), message });
+        self.context.send_to_core(from, PeerMessage::SweepAnswer(answer));
     }
 
     pub(super) fn handle_sweep_answer(&mut self, from: PeerCore, answer: &SweepAnswer) {

@@ -22,8 +22,7 @@ use crate::node::admin::{self, Admin, CoreStatus, Readiness};
 use crate::node::checkpoint_recovery::RecoveredCheckpoint;
 use crate::node::config::Config;
 use crate::node::data_directory::{
-    DirectoryIdentity, load_abstention, log_identity, repair_log_life, repair_reached,
-    write_abstention,
+    DirectoryIdentity, load_abstention, repair_log_identity, repair_reached, write_abstention,
 };
 use crate::node::fatal::{ExitStatus, Fatal};
 use crate::node::file_worker::FileWorkerChannel;
@@ -195,8 +194,7 @@ fn read_core(parts: &mut CoreParts) -> Result<Option<ReadCore>, Fatal> {
     let started = Instant::now();
     let (core, core_count, epoch) = (parts.core, parts.core_count, BootEpoch(parts.epoch));
     let root = parts.directory.parent().expect("a core's directory stands in the node's");
-    let log_identity = log_identity(root, &parts.identity, core)?;
-    repair_log_life(&parts.directory)?;
+    let log_identity = repair_log_identity(root, &parts.identity, core)?;
     let known = load_abstention(&parts.directory)?;
     let is_lost = known.is_some_and(|known| !known.is_made_up_for(epoch));
     let shard_config = parts.config.shard_config(core, core_count, epoch);

@@ -103,9 +103,9 @@ impl KnownIncarnations {
     pub fn load(directory: &Path) -> Result<Self, IncarnationError> {
         let mut lives = [KnownLife::default(); MEMBERS_MAX];
         for (node_id, life) in (0..).zip(&mut lives) {
-            let Some(found) = read(directory, node_id)? else { continue };
+            let Some((found, copies_agree)) = read(directory, node_id)? else { continue };
             *life = found;
-            if !Copies::read(directory, &KIND, &file_name(node_id)).agree() {
+            if !copies_agree {
                 log_line::warn(
                     "one copy of a remembered incarnation was repaired from the other",
                     &[("node", &node_id)],
@@ -207,7 +207,8 @@ fn write(directory: &Path, node_id: u8, life: KnownLife) -> Result<(), Incarnati
         .map_err(|error| IncarnationError::Io { directory: directory.to_owned(), node_id, error })
 }
 
-fn read(directory: &Path, node_id: u8) -> Result<Option<KnownLife>, IncarnationError> {
+/// What is known of a peer, and whether both copies are whole and say the same.
+fn read(directory: &Path, node_id: u8) -> Result<Option<(KnownLife, bool)>, IncarnationError> {
     let name = file_name(node_id);
     let copies = Copies::read(directory, &KIND, &name);
     if copies.are_missing() {
@@ -225,7 +226,7 @@ fn read(directory: &Path, node_id: u8) -> Result<Option<KnownLife>, IncarnationE
         // The first file is written first: it is ahead after a crash between the two. What
         // contradicts each other was edited by somebody.
         (Some(first), Some(second)) => match first.later(second) {
-            Some(known) => Ok(Some(known)),
+            Some(known) => Ok(Some((known, copies.agree()))),
             None => {
                 let word = |life: KnownLife| {
                     let incarnation = life.incarnation.unwrap_or(0);
@@ -234,7 +235,7 @@ fn read(directory: &Path, node_id: u8) -> Result<Option<KnownLife>, IncarnationE
                 damaged(word(first), word(second))
             }
         },
-        (Some(known), None) | (None, Some(known)) => Ok(Some(known)),
+        (Some(known), None) | (None, Some(known)) => Ok(Some((known, false))),
         (None, None) => {
             let word = |copy: &Result<Vec<u8>, CopyError>| {
                 copy.as_ref().map_or_else(ToString::to_string, |_| "makes no sense".to_owned())

@@ -296,7 +296,6 @@ fn check_clock(now: SystemTime) -> Check {
     )
 }
 
-/// Bytes free for this user on the file system of `path`.
 /// Bytes that a user without privileges may still take on the file system of `path`.
 pub(super) fn free_space(path: &Path) -> io::Result<u64> {
     use std::os::unix::ffi::OsStrExt as _;

@@ -523,6 +523,7 @@ impl Core {
                     );
                     config.insert(name.to_owned(), rate.to_string());
                 }
+                return json!({ "core": self.core });
             }
         }
         let status = self.shard.status();

@@ -4,7 +4,7 @@
 //! and sizes of single things hold for each core as they are.
 
 use engine::config::ShardConfig;
-use engine::shard::{CatchUpRates, Rate};
+use engine::shard::{CatchUpRates, Rate, share_of_rate};
 use plog::vocabulary::{AcceptorId, BootEpoch};
 
 use crate::core_setup::Limits;
@@ -62,7 +62,7 @@ impl Config {
     }
 
     fn catch_up_rates(&self, cores: u16) -> CatchUpRates {
-        let share = |rate: u64| rate.div_ceil(u64::from(cores.max(1)));
+        let share = |rate| share_of_rate(rate, cores);
         let catch_up = &self.catch_up;
         CatchUpRates {
             all: Rate {

@@ -17,7 +17,7 @@ use plog::segment::SegmentId;
 use plog::vocabulary::BootEpoch;
 
 use crate::node::data_directory::error::Result;
-use crate::node::data_directory::facts::{choose, usable_copies, write_fact};
+use crate::node::data_directory::facts::{Noted, find_fact, write_fact};
 use crate::node::log_line;
 use crate::node::two_copies::{self, FactKind};
 
@@ -46,13 +46,10 @@ fn decode(bytes: &[u8]) -> Option<Abstention> {
 ///
 /// When neither copy that is there is usable, one is of a newer version, or one cannot be repaired.
 pub fn load_abstention(directory: &Path) -> Result<Option<Abstention>> {
-    let copies = usable_copies(directory, &ABSTAINS, ABSTAINS.name)?;
-    if copies.are_missing() {
-        return Ok(None);
-    }
     // Either is true: damage once found stays.
-    let found = choose(directory, &ABSTAINS, &copies, decode, |[first, _]| Some(first))?;
-    if !copies.agree() {
+    let found = find_fact(directory, &ABSTAINS, ABSTAINS.name, decode, |[first, _]| Some(first))?;
+    let Some(Noted { fact: found, copies_agree }) = found else { return Ok(None) };
+    if !copies_agree {
         log_line::warn(
             "one copy of the note that this core abstains was repaired from the other",
             &[("directory", &directory.display())],
@@ -60,6 +57,13 @@ pub fn load_abstention(directory: &Path) -> Result<Option<Abstention>> {
         write_abstention(directory, &found)?;
     }
     Ok(Some(found))
+}
+
+/// Whether it is noted of the core whose log is in `directory` that it lost something, in a copy
+/// that is whole or not. Changes nothing.
+#[must_use]
+pub fn is_loss_noted(directory: &Path) -> bool {
+    two_copies::paths(directory, ABSTAINS.name).iter().any(|path| path.exists())
 }
 
 /// Makes durable that the core whose log is in `directory` abstains from now on.

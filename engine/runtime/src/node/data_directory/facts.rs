@@ -22,6 +22,29 @@ pub(super) fn usable_copies(path: &Path, kind: &FactKind, name: &str) -> Result<
     }
 }
 
+/// A fact that may be there or not.
+pub(super) struct Noted<T> {
+    pub(super) fact: T,
+    /// Whether both copies are whole and say the same.
+    pub(super) copies_agree: bool,
+}
+
+/// The fact `name`, if one of its copies is there; see [`choose`]. Changes nothing.
+pub(super) fn find_fact<T: Copy>(
+    path: &Path,
+    kind: &FactKind,
+    name: &str,
+    decode: impl Fn(&[u8]) -> Option<T>,
+    both: impl FnOnce([T; 2]) -> Option<T>,
+) -> Result<Option<Noted<T>>> {
+    let copies = usable_copies(path, kind, name)?;
+    if copies.are_missing() {
+        return Ok(None);
+    }
+    let fact = choose(path, kind, &copies, decode, both)?;
+    Ok(Some(Noted { fact, copies_agree: copies.agree() }))
+}
+
 /// The fact that the copies tell: the only usable one's, or what `both` makes of two.
 pub(super) fn choose<T: Copy>(
     path: &Path,

@@ -13,6 +13,8 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
 
+use plog::identity::LogIdentity;
+
 use crate::node::config::{CORES_MAX, Config};
 use crate::node::data_directory::error::{DataDirectoryError, Result};
 use crate::node::two_copies::FactKind;
@@ -75,6 +77,12 @@ impl DirectoryIdentity {
             core_count: expected.core_count.unwrap_or(expected.default_core_count),
             incarnation,
         }
+    }
+
+    /// Whose the log is with which `core` began.
+    pub(super) fn first_log(&self, core: u16) -> LogIdentity {
+        let Self { cluster_id, node_id, incarnation, core_count, .. } = *self;
+        LogIdentity { cluster: cluster_id, node: node_id, incarnation, core, core_count }
     }
 
     /// Its bytes in the file.

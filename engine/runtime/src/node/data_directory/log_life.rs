@@ -15,7 +15,7 @@ use plog::vocabulary::Generation;
 
 use crate::node::data_directory::contents::core_directory;
 use crate::node::data_directory::error::Result;
-use crate::node::data_directory::facts::{choose, usable_copies, write_fact};
+use crate::node::data_directory::facts::{Noted, find_fact, write_fact};
 use crate::node::data_directory::identity::DirectoryIdentity;
 use crate::node::two_copies::FactKind;
 
@@ -52,13 +52,12 @@ impl LogLife {
 ///
 /// When neither copy that is there is usable, or one is of a newer version.
 pub fn load_log_life(directory: &Path) -> Result<Option<LogLife>> {
-    let copies = usable_copies(directory, &LOG, LOG.name)?;
-    if copies.are_missing() {
-        return Ok(None);
-    }
+    Ok(find(directory)?.map(|noted| noted.fact))
+}
+
+fn find(directory: &Path) -> Result<Option<Noted<LogLife>>> {
     // A crash between the two leaves the first ahead, and neither log with anything in it.
-    let life = choose(directory, &LOG, &copies, LogLife::decode, |[first, _]| Some(first))?;
-    Ok(Some(life))
+    find_fact(directory, &LOG, LOG.name, LogLife::decode, |[first, _]| Some(first))
 }
 
 /// Makes durable whose log the one in a core's `directory` is, in both copies.
@@ -76,27 +75,30 @@ pub fn write_log_life(directory: &Path, life: &LogLife) -> Result<()> {
 ///
 /// As [`load_log_life`].
 pub fn log_identity(path: &Path, identity: &DirectoryIdentity, core: u16) -> Result<LogIdentity> {
-    let life = load_log_life(&core_directory(path, core))?;
-    Ok(LogIdentity {
-        cluster: identity.cluster_id,
-        node: identity.node_id,
-        incarnation: life.map_or(identity.incarnation, |life| life.incarnation),
-        core,
-        core_count: identity.core_count,
-    })
+    Ok(of_life(identity, core, load_log_life(&core_directory(path, core))?))
 }
 
-/// Makes both copies of the fact in a core's `directory` whole again and equal, if one is not.
+/// Like [`log_identity`], and makes both copies of the fact whole again and equal, if one is not.
 ///
 /// # Errors
 ///
 /// As [`load_log_life`], and when a copy cannot be made durable.
-pub fn repair_log_life(directory: &Path) -> Result<()> {
-    let Some(life) = load_log_life(directory)? else { return Ok(()) };
-    if usable_copies(directory, &LOG, LOG.name)?.agree() {
-        return Ok(());
+pub fn repair_log_identity(
+    path: &Path,
+    identity: &DirectoryIdentity,
+    core: u16,
+) -> Result<LogIdentity> {
+    let directory = core_directory(path, core);
+    let noted = find(&directory)?;
+    if let Some(Noted { fact, copies_agree: false }) = &noted {
+        write_log_life(&directory, fact)?;
     }
-    write_log_life(directory, &life)
+    Ok(of_life(identity, core, noted.map(|noted| noted.fact)))
+}
+
+fn of_life(identity: &DirectoryIdentity, core: u16, life: Option<LogLife>) -> LogIdentity {
+    let first = identity.first_log(core);
+    LogIdentity { incarnation: life.map_or(first.incarnation, |life| life.incarnation), ..first }
 }
 
 #[cfg(test)]
@@ -104,7 +106,7 @@ mod tests {
     use plog::vocabulary::Generation;
 
     use super::{DirectoryIdentity, LogLife, load_log_life, log_identity};
-    use super::{repair_log_life, write_log_life};
+    use super::{repair_log_identity, write_log_life};
     use crate::node::test_directory::TestDirectory;
 
     #[test]
@@ -127,7 +129,8 @@ mod tests {
         for lost in ["log", "log.copy"] {
             std::fs::write(core.join(lost), b"noise").unwrap();
             assert_eq!(load_log_life(&core).unwrap(), Some(life));
-            repair_log_life(&core).unwrap();
+            let repaired = repair_log_identity(directory.path(), &node, 1).unwrap();
+            assert_eq!(repaired.incarnation, 5);
             let [first, second] = ["log", "log.copy"].map(|name| std::fs::read(core.join(name)));
             assert_eq!(first.unwrap(), second.unwrap());
         }

@@ -37,7 +37,7 @@ use crate::node::data_directory::contents::{PEERS, core_directory};
 use crate::node::data_directory::error::{Result, SPACE, failed, no_random_bytes};
 use crate::node::data_directory::facts::write_fact;
 
-pub use crate::node::data_directory::abstains::{load_abstention, write_abstention};
+pub use crate::node::data_directory::abstains::{is_loss_noted, load_abstention, write_abstention};
 pub use crate::node::data_directory::another_log::{is_put_aside, note_rejoined};
 pub use crate::node::data_directory::error::DataDirectoryError;
 pub use crate::node::data_directory::identity::{
@@ -45,7 +45,7 @@ pub use crate::node::data_directory::identity::{
 };
 pub use crate::node::data_directory::locked_directory::LockedDirectory;
 pub use crate::node::data_directory::log_life::{
-    LogLife, load_log_life, log_identity, repair_log_life, write_log_life,
+    LogLife, load_log_life, log_identity, repair_log_identity, write_log_life,
 };
 pub use crate::node::data_directory::reached::{load_reached, repair_reached, write_reached};
 pub use crate::node::data_directory::restoring::RestoringDirectory;

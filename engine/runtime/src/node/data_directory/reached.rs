@@ -15,7 +15,7 @@ use std::path::Path;
 use plog::segment::SegmentId;
 
 use crate::node::data_directory::error::{Result, SPACE, failed};
-use crate::node::data_directory::facts::{choose, usable_copies};
+use crate::node::data_directory::facts::{Noted, find_fact};
 use crate::node::two_copies::{self, COPY_SUFFIX, FactKind};
 
 /// Begins the name of a core's fact.
@@ -44,8 +44,7 @@ pub(super) fn decode(bytes: &[u8]) -> Option<SegmentId> {
 ///
 /// When neither copy that is there is usable, or one is of a newer version.
 pub fn load_reached(path: &Path, core: u16) -> Result<Option<SegmentId>> {
-    let noted = read_copies(path, core)?;
-    Ok(noted.map(|noted| noted.segment))
+    Ok(find(path, core)?.map(|noted| noted.fact))
 }
 
 /// Like [`load_reached`], and makes both copies whole again and equal, if one is not.
@@ -54,27 +53,17 @@ pub fn load_reached(path: &Path, core: u16) -> Result<Option<SegmentId>> {
 ///
 /// As [`load_reached`], and when a copy cannot be made durable.
 pub fn repair_reached(path: &Path, core: u16) -> Result<Option<SegmentId>> {
-    let Some(noted) = read_copies(path, core)? else { return Ok(None) };
-    if !noted.copies_agree {
-        write_reached(path, core, noted.segment).map_err(failed(path, "writing to it", SPACE))?;
+    let Some(Noted { fact: segment, copies_agree }) = find(path, core)? else { return Ok(None) };
+    if !copies_agree {
+        write_reached(path, core, segment).map_err(failed(path, "writing to it", SPACE))?;
     }
-    Ok(Some(noted.segment))
+    Ok(Some(segment))
 }
 
-struct Noted {
-    segment: SegmentId,
-    copies_agree: bool,
-}
-
-fn read_copies(path: &Path, core: u16) -> Result<Option<Noted>> {
-    let copies = usable_copies(path, &REACHED, &name_of(core))?;
-    if copies.are_missing() {
-        return Ok(None);
-    }
+fn find(path: &Path, core: u16) -> Result<Option<Noted<SegmentId>>> {
     // A crash between the two leaves the first ahead.
     let both = |[first, second]: [SegmentId; 2]| Some(first.max(second));
-    let segment = choose(path, &REACHED, &copies, decode, both)?;
-    Ok(Some(Noted { segment, copies_agree: copies.agree() }))
+    find_fact(path, &REACHED, &name_of(core), decode, both)
 }
 
 /// Makes durable that the log of `core` has reached `segment`.

@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 
 use crate::node::data_directory::error::Result;
-use crate::node::data_directory::facts::{choose, usable_copies, write_fact};
+use crate::node::data_directory::facts::{find_fact, write_fact};
 use crate::node::two_copies::{self, FactKind};
 
 pub(super) const REGISTERING: FactKind =
@@ -18,12 +18,8 @@ pub(super) fn decode(bytes: &[u8]) -> Option<()> {
 
 /// Whether the node in the data directory `path` still has to register.
 pub(super) fn is_noted(path: &Path) -> Result<bool> {
-    let copies = usable_copies(path, &REGISTERING, REGISTERING.name)?;
-    if copies.are_missing() {
-        return Ok(false);
-    }
-    choose(path, &REGISTERING, &copies, decode, |_| Some(()))?;
-    Ok(true)
+    let noted = find_fact(path, &REGISTERING, REGISTERING.name, decode, |_| Some(()))?;
+    Ok(noted.is_some())
 }
 
 pub(super) fn note(path: &Path) -> Result<()> {

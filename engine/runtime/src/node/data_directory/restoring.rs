@@ -84,8 +84,7 @@ impl RestoringDirectory {
     /// Whose the log of `core` is.
     #[must_use]
     pub fn log_identity(&self, core: u16) -> LogIdentity {
-        let DirectoryIdentity { cluster_id, node_id, incarnation, core_count, .. } = self.identity;
-        LogIdentity { cluster: cluster_id, node: node_id, incarnation, core, core_count }
+        self.identity.first_log(core)
     }
 
     /// The checkpoints of all cores were adopted: from now on it is a node's that never started.
