@@ -10,17 +10,17 @@ use net::peer::message::{ChosenEntry, PeerMessage};
 use plog::log_record::{LogRecord, LoggedValue};
 use plog::vocabulary::{Ballot, EntityId, Entry, ValueId};
 
-use crate::checkers::Violation;
 use crate::checkers::votes::{Known, Votes};
+use crate::checkers::{Table, Violation};
 
 /// See the module page.
 #[derive(Clone, Debug, Default)]
 pub struct Agreement {
     majority: usize,
     /// The value of each ballot, and whose disks accepted it.
-    ballots: BTreeMap<(EntityId, Entry, Ballot), (ValueId, Votes)>,
+    ballots: Table<(EntityId, Entry, Ballot), (ValueId, Votes)>,
     /// A value is named within its entity: the cores of a node count for themselves.
-    values: BTreeMap<(EntityId, ValueId), Rc<[u8]>>,
+    values: Table<(EntityId, ValueId), Rc<[u8]>>,
     chosen: BTreeMap<EntityId, EntityHistory>,
 }
 

@@ -5,6 +5,10 @@
 //! needs. [`Checkers`] hands every event to those it concerns and keeps count: a run in which
 //! nothing was compared has shown nothing.
 
+use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
+
+use ahash::AHasher;
 use engine::request::Reply;
 use engine::shard::{FinishedLoad, StringShard};
 use net::peer::message::PeerMessage;
@@ -37,8 +41,12 @@ mod rejoin;
 pub mod reveal;
 mod votes;
 
+/// What a rule remembers, for looking things up only: in which order they stand, differs between
+/// runs.
+type Table<K, V> = HashMap<K, V, BuildHasherDefault<AHasher>>;
+
 /// A core of a node in one of its boots.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Boot {
     /// The node.
     pub node: u8,

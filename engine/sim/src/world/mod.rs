@@ -4,8 +4,7 @@
 //! next one, hands it to the shard it is for, does what the shard wants done, and shows all of it
 //! to the [`Checkers`]. The first violation ends the run.
 
-use std::cmp::Ordering;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BTreeMap;
 
 use engine::abstention::Abstention;
 use engine::config::ShardConfig;
@@ -28,12 +27,14 @@ use crate::faults::Faults;
 use crate::random::Random;
 use crate::trace::{Trace, What};
 use crate::world::clock::Clock;
+use crate::world::event_queue::EventQueue;
 use crate::world::link::Link;
 use crate::world::node::{Core, Node};
 
 pub use crate::world::link::Transport;
 
 pub mod clock;
+mod event_queue;
 mod events;
 mod files;
 mod link;
@@ -179,34 +180,6 @@ enum Event {
     },
 }
 
-#[derive(Debug)]
-struct Scheduled {
-    at: u64,
-    number: u64,
-    event: Event,
-}
-
-impl PartialEq for Scheduled {
-    fn eq(&self, other: &Self) -> bool {
-        self.number == other.number
-    }
-}
-
-impl Eq for Scheduled {}
-
-impl PartialOrd for Scheduled {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Scheduled {
-    /// The heap's greatest is what happens next.
-    fn cmp(&self, other: &Self) -> Ordering {
-        (other.at, other.number).cmp(&(self.at, self.number))
-    }
-}
-
 /// The streams of chance, one for each class of faults.
 #[derive(Debug)]
 struct Chances {
@@ -233,8 +206,7 @@ pub struct World {
     chances: Chances,
     nodes: Vec<Node>,
     links: BTreeMap<(CoreId, CoreId), Link>,
-    events: BinaryHeap<Scheduled>,
-    next_event: u64,
+    events: EventQueue,
     /// Whom each command was given to, by ticket.
     asked: Vec<(u8, EntityId)>,
     replies: BTreeMap<u64, (u64, Reply)>,
@@ -301,8 +273,7 @@ impl World {
             chances,
             nodes,
             links: BTreeMap::new(),
-            events: BinaryHeap::new(),
-            next_event: 0,
+            events: EventQueue::default(),
             asked: vec![(0, EntityId(0))],
             replies: BTreeMap::new(),
             cut: Vec::new(),
@@ -495,7 +466,7 @@ impl World {
             if self.violation.is_some() {
                 return false;
             }
-            let next = self.events.peek().map(|scheduled| scheduled.at);
+            let next = self.events.next_at();
             if next.is_none_or(|at| at > deadline) {
                 self.now = self.now.max(deadline);
                 return done(self);
@@ -586,8 +557,7 @@ impl World {
     }
 
     fn schedule_at(&mut self, at: u64, event: Event) {
-        self.next_event += 1;
-        self.events.push(Scheduled { at, number: self.next_event, event });
+        self.events.schedule(at, event);
     }
 
     /// Does what a core's shard wants done.
