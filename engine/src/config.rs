@@ -69,6 +69,12 @@ pub struct ShardConfig {
     pub catch_up_bytes_max: usize,
     /// How fast entities that a sweep found behind catch up.
     pub catch_up_rates: CatchUpRates,
+    /// A core that lost its log and misses at least so many entities has one peer send all of them,
+    /// before it asks for each that is left.
+    pub transfer_entities_min: usize,
+    /// Bytes of images in a page that is sent so, but for one image that is larger: what is held in
+    /// memory for each core that asks.
+    pub transfer_page_bytes: u32,
     /// Pause between background sweeps of each peer.
     pub sweep_every_us: u64,
     /// A checkpoint begins when so many bytes of log were written since the last one began; 0:
@@ -130,6 +136,8 @@ impl ShardConfig {
             lazy_flush_us: 200_000,
             catch_up_bytes_max: 256 << 10,
             catch_up_rates: CatchUpRates::default(),
+            transfer_entities_min: 1024,
+            transfer_page_bytes: 1 << 20,
             sweep_every_us: 30_000_000,
             checkpoint_log_bytes: 256 << 20,
             checkpoint_log_percent: 200,

@@ -1,6 +1,6 @@
 //! Counters and gauges of a shard.
 
-/// Declares the counters with their sum, so that none is left out of it.
+/// Declares the counters with their sum and names, so that none is left out of either.
 macro_rules! counters {
     ($($(#[$meta:meta])* $name:ident,)*) => {
         /// Things that happened, since the shard was made.
@@ -14,6 +14,12 @@ macro_rules! counters {
             #[must_use]
             pub fn plus(&self, other: &Self) -> Self {
                 Self { $($name: self.$name + other.$name,)* }
+            }
+
+            /// Every count with its name.
+            #[must_use]
+            pub fn named(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($name), self.$name),)*]
             }
         }
     };
@@ -138,6 +144,14 @@ counters! {
     floors_reached,
     /// Losses that were made up for.
     rejoins,
+    /// Times a peer was asked for all entities, after a loss.
+    transfers,
+    /// Pages of images that came so.
+    transfer_pages,
+    /// Entities taken over from them.
+    transfer_images,
+    /// Entities sent to others so.
+    transfer_images_sent,
 }
 
 /// A shard's state at a glance.

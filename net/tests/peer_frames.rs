@@ -12,7 +12,7 @@ use net::peer::message::{
     CarriedValue, CatchUpAnswer, CatchUpRequest, ChosenEntry, ChosenNotice, EntityImage,
     EntryMessage, FinishRequest, ForwardAnswer, ForwardedCommand, GenerationsNotice, NewerNotice,
     PeerMessage, ReadAnswer, ReadCheck, ReadOutcome, Request, SweepAnswer, SweepRequest,
-    SweptEntity,
+    SweptEntity, TransferPage, TransferRequest,
 };
 use net::peer::message_rules::{ENTRY_MAX, InvalidMessage, ROUND_MAX, Whose};
 use plog::entry_record::{EntryRecord, InvalidRecord};
@@ -148,6 +148,11 @@ fn every_kind() -> Vec<PeerMessage> {
         PeerMessage::Heartbeat,
         PeerMessage::Generations(GenerationsNotice { known: [0, 1, 2, 0, 4094].map(Generation) }),
         PeerMessage::Finish(FinishRequest { entity, entry: Entry(9) }),
+        PeerMessage::Transfer(TransferRequest { begin: None, bytes: 1 << 20, core_count: 4 }),
+        PeerMessage::TransferPage(TransferPage {
+            begin: Some(entity),
+            next: Some(EntityId(u64::MAX)),
+        }),
     ]
 }
 
@@ -451,6 +456,8 @@ fn each_rule_of_messages_is_enforced() {
     assert_eq!(refused(PeerMessage::ReadCheck(read_check)), InvalidMessage::EntryZero);
     let finish = FinishRequest { entity: EntityId(3), entry: Entry::ZERO };
     assert_eq!(refused(PeerMessage::Finish(finish)), InvalidMessage::EntryZero);
+    let transfer = TransferRequest { begin: None, bytes: 1, core_count: 0 };
+    assert_eq!(refused(PeerMessage::Transfer(transfer)), InvalidMessage::NoCores);
     let known = [0, 0, 4095, 0, 0].map(Generation);
     assert_eq!(
         refused(PeerMessage::Generations(GenerationsNotice { known })),

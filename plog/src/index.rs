@@ -605,8 +605,8 @@ impl Index {
     }
 
     /// Up to `limit` entities after `cursor`, in the index's own order, which never changes: by
-    /// sub-table, then by id. `None` begins at the beginning; fewer than `limit` means the end was
-    /// reached.
+    /// sub-table, then by id; see [`walk_order`]. `None` begins at the beginning; fewer than
+    /// `limit` means the end was reached.
     #[must_use]
     pub fn entities_after(&self, cursor: Option<EntityId>, limit: usize) -> Vec<EntityOverview> {
         assert!(!self.defers_order, "an index is put in order before it is walked");
@@ -670,6 +670,13 @@ impl Index {
         let order = self.entities * ORDER_BYTES;
         self.table_bytes + order + self.entry_bytes + size_of_val(self.tables.as_slice())
     }
+}
+
+/// In which order an index is walked: by sub-table, then by id. The same on every node and in every
+/// run, so that a place in one index is a place in another.
+#[must_use]
+pub fn walk_order(entity: EntityId) -> (usize, EntityId) {
+    (sub_table(entity), entity)
 }
 
 /// Ids made from keys share their upper bits, and others may be counted up: multiplying by an odd

@@ -78,6 +78,12 @@ coverage! {
     rejoins,
     /// Entities that had to catch up before they took part again.
     floors_waited_for,
+    /// Times that a core which lost its log had a peer send all that it missed.
+    transfers,
+    /// Pages that came so.
+    transfer_pages,
+    /// Entities taken over from these pages.
+    transfer_images,
     /// Votes of cores that had lost what they voted before.
     votes_after_losses,
     /// Entries that somebody who may not vote had to have finished.
@@ -241,6 +247,9 @@ impl Coverage {
         self.segments_freed += counters.segments_freed;
         self.swept_behind += counters.swept_behind;
         self.finishes += counters.finishes;
+        self.transfers += counters.transfers;
+        self.transfer_pages += counters.transfer_pages;
+        self.transfer_images += counters.transfer_images;
         self.generations_learned += counters.generations_learned;
         self.messages_outdated += counters.messages_outdated;
         self.mirrors_overrun += counters.mirrors_overrun;

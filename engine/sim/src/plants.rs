@@ -148,6 +148,12 @@ pub const PLANTS: &[Plant] = &[
         "replaced",
         "a core that lost its votes is told of chosen entries only",
     ),
+    plant("transfer-ends-rejoining", "wipes", "an entity that a transfer brought votes at once"),
+    plant(
+        "transferred-image-taken-for-newest",
+        "wipes",
+        "an image from disk is sent as of a later entry than it is of",
+    ),
     plant("generation-not-durable", "wipes", "a start forgets who lost its votes"),
 ];
 

@@ -116,6 +116,8 @@ pub fn describe(message: &PeerMessage) -> (&'static str, Entry, u64) {
         PeerMessage::Heartbeat => ("heartbeat", Entry::ZERO, 0),
         PeerMessage::Generations(_) => ("generations", Entry::ZERO, 0),
         PeerMessage::Finish(request) => ("finish", request.entry, 0),
+        PeerMessage::Transfer(_) => ("transfer", Entry::ZERO, 0),
+        PeerMessage::TransferPage(_) => ("transfer page", Entry::ZERO, 0),
     }
 }
 

@@ -9,7 +9,7 @@
 
 use std::collections::BTreeSet;
 
-use net::peer::message::{ForwardAnswer, PeerMessage, SweepAnswer};
+use net::peer::message::{ForwardAnswer, PeerMessage, SweepAnswer, TransferPage};
 use net::resp::value::Value;
 use plog::log::Log;
 use plog::planted;
@@ -198,6 +198,10 @@ impl<M: StateMachine> Shard<M> {
                 let nothing = SweepAnswer { after, entities, done: true, counts_for };
                 self.context.send_to_core(from, PeerMessage::SweepAnswer(nothing));
             }
+            PeerMessage::Transfer(request) => {
+                let nothing = TransferPage { begin: request.begin, next: None };
+                self.context.send_to_core(from, PeerMessage::TransferPage(nothing));
+            }
             PeerMessage::ReadCheck(check) if planted!("abstainer-answers-checks") => {
                 self.call_empty(from.acceptor, *check);
             }
@@ -217,6 +221,7 @@ impl<M: StateMachine> Shard<M> {
             | PeerMessage::CatchUpAnswer(_)
             | PeerMessage::Image(_)
             | PeerMessage::SweepAnswer(_)
+            | PeerMessage::TransferPage(_)
             | PeerMessage::SweepHint
             | PeerMessage::Heartbeat
             | PeerMessage::Generations(_) => {}

@@ -520,7 +520,7 @@ impl<M: StateMachine> Shard<M> {
 }
 
 /// Whether `next` can be read with the run from `first` to `last`.
-fn joins(first: Location, last: Location, next: Location) -> bool {
+pub(super) fn joins(first: Location, last: Location, next: Location) -> bool {
     let end = last.offset + last.length;
     next.segment() == first.segment()
         && next.offset >= end

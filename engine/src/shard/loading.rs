@@ -126,6 +126,7 @@ impl<M: StateMachine> Shard<M> {
             Purpose::Load(id, position) => self.handle_loaded(id, position, location, record()),
             Purpose::CatchUp(job, position) => self.handle_served(job, position, record()),
             Purpose::Copy(run) => self.handle_copied(run, location, blocks),
+            Purpose::Transfer(page, run) => self.handle_transfer_read(page, run, location, blocks),
         }
         self.settle_memory();
     }

@@ -51,6 +51,7 @@ use crate::shard::rejoining::Rejoining;
 use crate::shard::relays::Relays;
 use crate::shard::serving::CatchUpJob;
 use crate::shard::sweep::Sweeps;
+use crate::shard::transfer::{Transfer, TransferPages};
 use crate::state_machine::StateMachine;
 use crate::state_machine::strings::Strings;
 use crate::status::{Counters, Glance, ShardStatus, as_u64};
@@ -81,6 +82,7 @@ mod rejoining;
 mod relays;
 mod serving;
 mod sweep;
+mod transfer;
 
 /// The shard of the default state machine.
 pub type StringShard = Shard<Strings>;
@@ -136,6 +138,10 @@ pub struct Shard<M: StateMachine> {
     consumers: Consumers,
     abstaining: Abstaining,
     rejoining: Option<Rejoining>,
+    /// Many entities asked for at once, after a loss.
+    transfer: Option<Transfer>,
+    /// The same for others.
+    transfer_pages: TransferPages,
     /// A later generation of this replica is about.
     is_superseded: bool,
     relays: Relays,
@@ -175,6 +181,8 @@ impl<M: StateMachine> Shard<M> {
             consumers: Consumers::default(),
             abstaining: Abstaining::default(),
             rejoining: None,
+            transfer: None,
+            transfer_pages: TransferPages::default(),
             is_superseded: false,
             relays: Relays::default(),
             parked: 0,
@@ -363,7 +371,16 @@ impl<M: StateMachine> Shard<M> {
             }
             PeerMessage::Sweep(request) => self.answer_sweep(from, request),
             PeerMessage::SweepAnswer(answer) => self.handle_sweep_answer(from, &answer),
-            PeerMessage::SweepHint => self.start_sweep(from),
+            PeerMessage::SweepHint => {
+                self.start_sweep(from);
+                self.ask_for_page_again(from);
+            }
+            PeerMessage::Transfer(request) => self.answer_transfer(from, request),
+            PeerMessage::TransferPage(page) => self.handle_transfer_page(from, page),
+            PeerMessage::Image(ref image) if self.took_transferred(from, image) => {
+                self.count_caught_up(from.acceptor, &message);
+                self.message_for_entity(from, message);
+            }
             PeerMessage::CatchUp(request) => self.serve_catch_up(from, request),
             PeerMessage::ReadCheck(check) if self.reach(check.entity) == Reach::Absent => {
                 // The index has the last word: nothing of this entity was ever written here.
@@ -460,6 +477,8 @@ impl<M: StateMachine> Shard<M> {
                 entity.handle_forward_answer(context, from, &answer);
             }
             PeerMessage::CatchUp(_)
+            | PeerMessage::Transfer(_)
+            | PeerMessage::TransferPage(_)
             | PeerMessage::Sweep(_)
             | PeerMessage::SweepAnswer(_)
             | PeerMessage::SweepHint
@@ -510,6 +529,7 @@ impl<M: StateMachine> Shard<M> {
             self.rejoin_peer_up(peer, life.core_count);
         } else if !self.abstaining.is_whole_shard() {
             self.start_sweep(peer);
+            self.ask_for_page_again(peer);
         }
     }
 
@@ -519,6 +539,7 @@ impl<M: StateMachine> Shard<M> {
         let links = &mut self.context.links_up[peer.acceptor.index()];
         *links = links.checked_sub(1).expect("a link goes down after it came up");
         self.sweeps.forget(peer);
+        self.transfer_pages.forget(peer);
         self.rejoin_peer_down(peer);
     }
 
@@ -545,6 +566,7 @@ impl<M: StateMachine> Shard<M> {
         self.relays.handle_tick(&mut self.context);
         self.expire_locks();
         self.continue_sweeps();
+        self.continue_transfer();
         if self.sweeps.next_catch_up_due().is_some_and(|due| due <= now) {
             self.continue_catch_ups();
         }
@@ -609,6 +631,7 @@ impl<M: StateMachine> Shard<M> {
             self.sweeps.next_catch_up_due(),
             self.relays.next_due(),
             self.next_rejoin_due(),
+            self.next_transfer_due(),
             self.checkpointing.next_due(self.context.now),
             self.cleaning.next_due(self.context.now),
             self.consumers.next_due(),

@@ -238,6 +238,7 @@ impl<M: StateMachine> Shard<M> {
         for peer in up {
             self.start_sweep(peer);
         }
+        self.begin_transfer();
         self.continue_catch_ups();
         self.continue_rejoining();
     }

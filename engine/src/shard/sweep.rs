@@ -109,6 +109,11 @@ impl Sweeps {
         self.next_due
     }
 
+    /// Whose links are up.
+    pub(crate) fn peers(&self) -> impl Iterator<Item = PeerCore> + Clone {
+        self.sweeps.keys().copied()
+    }
+
     /// When an entity that waits for the pace may be asked for.
     pub(crate) fn next_catch_up_due(&self) -> Option<Time> {
         self.waits_until
@@ -219,6 +224,9 @@ impl<M: StateMachine> Shard<M> {
 
     /// Lets the next entities catch up, then asks for the next pages.
     pub(super) fn continue_catch_ups(&mut self) {
+        if self.is_transferring() {
+            return; // one by one comes what the transfer leaves
+        }
         let now = self.context.now;
         while self.sweeps.catching_up.len() < CATCHING_UP_MAX {
             let is_time = |peer| self.pace.opens_at(peer) <= now;

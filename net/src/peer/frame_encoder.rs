@@ -220,7 +220,9 @@ pub fn archived_size(message: &PeerMessage) -> usize {
         | PeerMessage::SweepHint
         | PeerMessage::Heartbeat
         | PeerMessage::Generations(_)
-        | PeerMessage::Finish(_) => 0,
+        | PeerMessage::Finish(_)
+        | PeerMessage::Transfer(_)
+        | PeerMessage::TransferPage(_) => 0,
     };
     size_of::<ArchivedPeerMessage>() + outside
 }
@@ -244,5 +246,7 @@ pub(crate) fn message_kind(message: &PeerMessage) -> &'static str {
         PeerMessage::Heartbeat => "heartbeat",
         PeerMessage::Generations(_) => "generations",
         PeerMessage::Finish(_) => "finish",
+        PeerMessage::Transfer(_) => "transfer",
+        PeerMessage::TransferPage(_) => "transfer page",
     }
 }

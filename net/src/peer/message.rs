@@ -47,6 +47,10 @@ pub enum PeerMessage {
     Generations(GenerationsNotice),
     /// Asks the receiver to see to it that an entry is chosen.
     Finish(FinishRequest),
+    /// Asks for many whole entities: [`PeerMessage::Image`]s, then a [`PeerMessage::TransferPage`].
+    Transfer(TransferRequest),
+    /// The images that a [`TransferRequest`] asked for have been sent.
+    TransferPage(TransferPage),
 }
 
 /// A value's name and bytes.
@@ -293,6 +297,26 @@ pub struct FinishRequest {
     pub entry: Entry,
 }
 
+/// Asks for the images of the entities from a place on, in the order in which a sweep walks them.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Eq, PartialEq)]
+pub struct TransferRequest {
+    /// Begin with this entity, or with what comes after it; `None` begins at the beginning.
+    pub begin: Option<EntityId>,
+    /// About so many bytes of images; the answerer may send less.
+    pub bytes: u32,
+    /// How many cores the asking node has, at least 1: only entities of the asking core are sent.
+    pub core_count: u16,
+}
+
+/// The end of a page of images.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Eq, PartialEq)]
+pub struct TransferPage {
+    /// The place that was asked with.
+    pub begin: Option<EntityId>,
+    /// Where the next page begins; `None` when there is none.
+    pub next: Option<EntityId>,
+}
+
 impl PeerMessage {
     /// The entity the message is about, or `None` for one that is about the connection.
     #[must_use]
@@ -313,7 +337,9 @@ impl PeerMessage {
             | Self::SweepAnswer(_)
             | Self::SweepHint
             | Self::Heartbeat
-            | Self::Generations(_) => None,
+            | Self::Generations(_)
+            | Self::Transfer(_)
+            | Self::TransferPage(_) => None,
         }
     }
 
@@ -337,6 +363,8 @@ impl PeerMessage {
             | Self::SweepAnswer(_)
             | Self::Generations(_)
             | Self::Finish(_)
+            | Self::Transfer(_)
+            | Self::TransferPage(_)
             | Self::SweepHint
             | Self::Heartbeat => 0,
         }

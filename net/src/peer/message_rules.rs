@@ -7,7 +7,7 @@
 use plog::entry_record::{EntryRecord, InvalidRecord};
 use plog::vocabulary::{Ballot, Entry, Generation, ValueId};
 
-use crate::peer::message::{CarriedValue, PeerMessage};
+use crate::peer::message::{CarriedValue, PeerMessage, TransferRequest};
 
 /// Most values one entry message carries: the accepted one and the requested one.
 pub const VALUES_MAX: usize = 2;
@@ -40,6 +40,9 @@ pub enum InvalidMessage {
         /// Which rule.
         reason: InvalidRecord,
     },
+    /// Every node has a core.
+    #[error("a node without cores asks for a transfer")]
+    NoCores,
     /// Entries count from 1.
     #[error("entry 0 does not exist, entries count from 1")]
     EntryZero,
@@ -176,10 +179,15 @@ pub fn check(message: &PeerMessage, replicas: u8) -> Result<(), InvalidMessage> 
             message.known.iter().try_for_each(|generation| check_generation(*generation))
         }
         PeerMessage::Finish(message) => check_entry(message.entry),
+        PeerMessage::Transfer(TransferRequest { core_count: 0, .. }) => {
+            Err(InvalidMessage::NoCores)
+        }
         PeerMessage::Forward(_)
         | PeerMessage::ForwardAnswer(_)
         | PeerMessage::Sweep(_)
         | PeerMessage::SweepHint
+        | PeerMessage::Transfer(_)
+        | PeerMessage::TransferPage(_)
         | PeerMessage::Heartbeat => Ok(()),
     }
 }

@@ -6,7 +6,7 @@ use net::peer::message::{
     CarriedValue, CatchUpAnswer, CatchUpRequest, ChosenEntry, ChosenNotice, EntityImage,
     EntryMessage, FinishRequest, ForwardAnswer, ForwardedCommand, GenerationsNotice, NewerNotice,
     PeerMessage, ReadAnswer, ReadCheck, ReadOutcome, Request, SweepAnswer, SweepRequest,
-    SweptEntity,
+    SweptEntity, TransferPage, TransferRequest,
 };
 use net::peer::message_rules::ENTRY_MAX;
 use plog::entry_record::EntryRecord;
@@ -139,7 +139,7 @@ fn generation(random: &mut Random) -> Generation {
 /// A message of any kind.
 pub fn any_message(random: &mut Random) -> PeerMessage {
     let first = 1 + small(random, 100);
-    match random.below(16) {
+    match random.below(18) {
         0 => PeerMessage::Entry(entry_message(random)),
         1 => PeerMessage::Chosen(ChosenNotice {
             entity: entity(random),
@@ -196,6 +196,15 @@ pub fn any_message(random: &mut Random) -> PeerMessage {
             let request = FinishRequest { entity: entity(random), entry: entry(random) };
             PeerMessage::Finish(request)
         }
+        15 => PeerMessage::Transfer(TransferRequest {
+            begin: maybe(random, entity),
+            bytes: u32::from(random.byte()) << 16,
+            core_count: 1 + u16::from(random.byte()),
+        }),
+        16 => PeerMessage::TransferPage(TransferPage {
+            begin: maybe(random, entity),
+            next: maybe(random, entity),
+        }),
         _ => PeerMessage::Heartbeat,
     }
 }

@@ -72,7 +72,10 @@ impl Abstention {
                     .any(|swept| swept.chosen > Entry::ZERO && self.covers(from, swept.entity))
                     || answer.counts_for.is_some() && self.says_too_little(from)
             }
-            PeerMessage::Sweep(_) | PeerMessage::SweepHint => self.is_whole_core(from),
+            PeerMessage::Sweep(_) | PeerMessage::SweepHint | PeerMessage::Transfer(_) => {
+                self.is_whole_core(from)
+            }
+            PeerMessage::TransferPage(page) => page.next.is_some() && self.is_whole_core(from),
             PeerMessage::Entry(_)
             | PeerMessage::Chosen(_)
             | PeerMessage::Newer(_)

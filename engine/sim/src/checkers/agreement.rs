@@ -176,7 +176,9 @@ impl Agreement {
             | PeerMessage::SweepHint
             | PeerMessage::Heartbeat
             | PeerMessage::Generations(_)
-            | PeerMessage::Finish(_) => Ok(()),
+            | PeerMessage::Finish(_)
+            | PeerMessage::Transfer(_)
+            | PeerMessage::TransferPage(_) => Ok(()),
         }
     }
 

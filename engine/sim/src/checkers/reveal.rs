@@ -73,7 +73,9 @@ impl Reveal {
             | PeerMessage::SweepHint
             | PeerMessage::Heartbeat
             | PeerMessage::Generations(_)
-            | PeerMessage::Finish(_) => return Ok(()),
+            | PeerMessage::Finish(_)
+            | PeerMessage::Transfer(_)
+            | PeerMessage::TransferPage(_) => return Ok(()),
         };
         known(from, entity, chosen, agreement)
     }
