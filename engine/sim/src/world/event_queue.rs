@@ -95,6 +95,6 @@ mod tests {
         }
         assert_eq!(order, [(3, 3), (5, 0), (5, 1), (5, 2), (5, 4)]);
         assert_eq!(queue.next_at(), None);
-        assert_eq!(queue.events.len(), 4, "places are taken again");
+        assert_eq!(queue.events.len(), 5, "places are taken again");
     }
 }
