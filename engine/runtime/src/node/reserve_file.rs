@@ -76,7 +76,8 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-fn allocate(path: &Path, size: u64) -> io::Result<()> {
+/// Makes a file of `size` bytes whose blocks are its own.
+pub(super) fn allocate(path: &Path, size: u64) -> io::Result<()> {
     let file: File = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
     reserve_blocks(&file, size)?;
     // Where blocks cannot be reserved, the file is empty, and promises nothing.
