@@ -58,8 +58,8 @@ impl SmallDisk {
         None
     }
 
-    /// Lets somebody else take all the room that is left, until the file is removed. It stands where
-    /// a node that has the whole disk does not mind.
+    /// Lets somebody else take all the room that is left, until the file is removed. It stands
+    /// where a node that has the whole disk does not mind.
     fn fill(&self) -> PathBuf {
         let place = self.directory.join("lost+found");
         fs::create_dir_all(&place).unwrap();

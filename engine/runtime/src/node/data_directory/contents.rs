@@ -51,7 +51,8 @@ pub(super) fn refuse_foreign_files(path: &Path) -> Result<()> {
         let name = name.strip_suffix(TEMPORARY_SUFFIX).unwrap_or(name);
         let name = name.strip_suffix(COPY_SUFFIX).unwrap_or(name);
         reached::is_name(name)
-            || [LOCK, PEERS, IDENTITY.name, BOOT.name, REGISTERING.name, RESTORING, SLACK].contains(&name)
+            || [LOCK, PEERS, RESTORING, SLACK].contains(&name)
+            || [IDENTITY.name, BOOT.name, REGISTERING.name].contains(&name)
             || name.strip_prefix(CORE_PREFIX).is_some_and(|core| core.parse::<u16>().is_ok())
             // A file system's own directory, where a whole disk is mounted.
             || name == "lost+found"
