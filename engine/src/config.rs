@@ -69,8 +69,16 @@ pub struct ShardConfig {
     pub catch_up_bytes_max: usize,
     /// How fast entities that a sweep found behind catch up.
     pub catch_up_rates: CatchUpRates,
-    /// Pause between background sweeps of each peer.
+    /// Cores of peers that may lack something are told so after this time, again and again; and a
+    /// sweep that came to nothing is tried again.
     pub sweep_every_us: u64,
+    /// All that each peer holds is compared with what this shard holds after this time, as the
+    /// backstop; 0: never.
+    pub digest_every_us: u64,
+    /// Of so many entities that advanced lately the shard remembers that they did, to tell peers
+    /// that were away; beyond it, all entities are looked through for those. 0: it remembers
+    /// nothing, and peers have to compare everything.
+    pub lag_entities_max: usize,
     /// A checkpoint begins when so many bytes of log were written since the last one began; 0:
     /// never.
     pub checkpoint_log_bytes: u64,
@@ -131,6 +139,8 @@ impl ShardConfig {
             catch_up_bytes_max: 256 << 10,
             catch_up_rates: CatchUpRates::default(),
             sweep_every_us: 30_000_000,
+            digest_every_us: 300_000_000,
+            lag_entities_max: 1 << 16,
             checkpoint_log_bytes: 256 << 20,
             checkpoint_log_percent: 200,
             checkpoint_bytes_per_second: 200 << 20,

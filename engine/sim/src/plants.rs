@@ -74,6 +74,18 @@ pub const PLANTS: &[Plant] = &[
     plant("forward-id-not-unique", "rough", "forwarded commands of two boots have one id"),
     plant("unchosen-served", "datagrams", "catch-up hands out what was only accepted"),
     plant("sweep-ignored", "crashes", "a replica that was away does not ask what it missed"),
+    plant(
+        "lag-confirmed-before-durable",
+        "crashes",
+        "a replica confirms what it holds in memory only",
+    ),
+    plant("since-off-by-one", "crashes", "what advances after a mark counts as before it"),
+    plant(
+        "confirmed-by-an-earlier-life",
+        "wipes",
+        "what a node confirmed before it lost its disks counts on",
+    ),
+    plant("digest-without-chain", "calm", "digests are compared without the chains"),
     plant("no-retry", "datagrams", "a lost message is never repeated"),
     plant("back-off-without-end", "duels", "nobody wakes a proposer that backed off"),
     plant(

@@ -7,7 +7,7 @@
 use plog::entry_record::{EntryRecord, InvalidRecord};
 use plog::vocabulary::{Ballot, Entry, Generation, ValueId};
 
-use crate::peer::message::{CarriedValue, PeerMessage};
+use crate::peer::message::{CarriedValue, LagFound, LagQuestion, PeerMessage};
 
 /// Most values one entry message carries: the accepted one and the requested one.
 pub const VALUES_MAX: usize = 2;
@@ -78,6 +78,9 @@ pub enum InvalidMessage {
         /// How many.
         count: usize,
     },
+    /// A node without a core asks, or is asked.
+    #[error("a node has at least one core, not 0")]
+    NoCores,
     /// A range that ends before it begins.
     #[error("range from entry {} to entry {} ends before it begins", first.0, last.0)]
     InvertedRange {
@@ -176,6 +179,23 @@ pub fn check(message: &PeerMessage, replicas: u8) -> Result<(), InvalidMessage> 
             message.known.iter().try_for_each(|generation| check_generation(*generation))
         }
         PeerMessage::Finish(message) => check_entry(message.entry),
+        PeerMessage::Lag(message) => match message.asks {
+            _ if message.core_count == 0 => Err(InvalidMessage::NoCores),
+            LagQuestion::Range(range) if range.core_count == 0 => Err(InvalidMessage::NoCores),
+            LagQuestion::Nothing
+            | LagQuestion::Since
+            | LagQuestion::More(_)
+            | LagQuestion::Range(_) => Ok(()),
+        },
+        PeerMessage::LagAnswer(message) => match &message.found {
+            LagFound::Page(page) => {
+                page.entities.iter().try_for_each(|lagging| check_entry(lagging.chosen))
+            }
+            LagFound::Abstains
+            | LagFound::Unknown
+            | LagFound::Equal
+            | LagFound::EqualWithoutChains => Ok(()),
+        },
         PeerMessage::Forward(_)
         | PeerMessage::ForwardAnswer(_)
         | PeerMessage::Sweep(_)
