@@ -75,7 +75,8 @@ impl Digest {
 }
 
 impl<M: StateMachine> Shard<M> {
-    /// What this replica has to apply no more: up to where it has all values of an entity.
+    /// Up to where this replica has all values of an entity: as [`Shard::known_chosen`], with the
+    /// chain.
     pub(super) fn has(&self, id: EntityId, known: Option<&EntityIndex>) -> Held {
         match self.entities.get(id) {
             Some(entity) => {

@@ -23,7 +23,7 @@ use net::peer::message::{
     LaggingEntity, PeerMessage, Position, SweepAnswer, SweepRequest, SweptEntity,
 };
 use net::resp::slot::shard_of;
-use plog::index::Index;
+use plog::index::{EntityIndex, Index};
 use plog::planted;
 use plog::vocabulary::{EntityId, Entry, Lsn};
 
@@ -603,7 +603,13 @@ impl<M: StateMachine> Shard<M> {
     }
 
     pub(super) fn known_chosen(&self, id: EntityId) -> Entry {
-        self.has(id, self.context.log.index().get(id)).chosen
+        match self.entities.get(id) {
+            Some(entity) => entity.applied(),
+            None => {
+                let known = self.context.log.index().get(id);
+                known.map_or(Entry::ZERO, EntityIndex::contiguous_chosen)
+            }
+        }
     }
 
     /// Asks for the next pages, and looks how far the walks are that have all of them.

@@ -35,7 +35,12 @@ impl Run<'_> {
         if is_told_by_notice {
             self.world.tell_of_another_history(node, other, entity, applied);
         }
-        for freshness in [Freshness::Linearizable, Freshness::Local] {
+        let mut ways = [Freshness::Linearizable, Freshness::Local];
+        if !is_told_by_notice {
+            // A read check would compare the chains, too: nobody but the sweep may have found it.
+            ways.reverse();
+        }
+        for freshness in ways {
             for (at, serves) in [(node, false), (other, true)] {
                 let ticket =
                     self.world.submit_for(at, entity, &["GET", "nothing"], None, freshness);
