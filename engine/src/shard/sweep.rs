@@ -89,7 +89,7 @@ struct Walk {
 enum Stage {
     /// Not asked anything yet.
     Fresh,
-    /// A page was asked for at that time.
+    /// A page was asked for, and is asked for again then.
     Asked(Time),
     /// The next page waits for the entities found behind.
     Paused,
@@ -123,7 +123,7 @@ impl Link {
     /// When it goes on by itself.
     fn due(&self) -> Option<Time> {
         let stage = match self.stage {
-            Stage::Asked(at) => Some(at.after_us(PATIENCE_US)),
+            Stage::Asked(until) => Some(until),
             Stage::CatchingUp(at) => Some(at),
             Stage::Resting(until) => until,
             Stage::Fresh | Stage::Paused | Stage::Settling(_) => None,
@@ -146,6 +146,8 @@ struct Known {
 pub(crate) struct Sweeps {
     links: BTreeMap<PeerCore, Link>,
     known: BTreeMap<PeerCore, Known>,
+    /// Questions asked.
+    questions: u64,
     /// When the first of them is due: it is asked for after every event, and rarely changes.
     next_due: Option<Time>,
     /// What has to be durable for the first one that settles.
@@ -192,7 +194,9 @@ impl<M: StateMachine> Shard<M> {
         let config = &self.context.config;
         let digest_every_us = config.digest_every_us;
         let now = self.context.now;
-        let hint_at = self.keeps_lags().then(|| now.after_us(config.sweep_every_us));
+        // What was chosen before the link came up is durable soon after, and so can be told.
+        let soon = config.lazy_flush_us + config.lazy_flush_us / 4;
+        let hint_at = self.keeps_lags().then(|| now.after_us(soon.min(config.sweep_every_us)));
         let compare_by = now.after_us(WAITS_SWEEPS * config.sweep_every_us);
         let joined = self.position();
         let link = Link {
@@ -271,7 +275,9 @@ impl<M: StateMachine> Shard<M> {
             }
         };
         let confirmed = self.sweeps.known.get(&peer).and_then(|known| known.confirmed);
-        let question = self.context.new_check();
+        // An answer to a question of an earlier boot must not pass for one of this boot's.
+        self.sweeps.questions += 1;
+        let question = u64::from(self.context.config.epoch.0) << 32 | self.sweeps.questions;
         let link = self.sweeps.links.get_mut(&peer).expect("just seen");
         let walk = link.walk.as_mut().expect("just seen");
         walk.asked = LagRequest { question, confirmed, asks, ..walk.asked };
@@ -280,10 +286,12 @@ impl<M: StateMachine> Shard<M> {
 
     fn repeat_question(&mut self, peer: PeerCore) {
         let link = self.sweeps.links.get(&peer);
-        let Some(asked) = link.and_then(|link| link.walk.as_ref()).map(|walk| walk.asked) else {
-            return;
-        };
-        self.sweeps.set_stage(peer, Stage::Asked(self.context.now));
+        let Some(walk) = link.and_then(|link| link.walk.as_ref()) else { return };
+        // The first one may be lost because the way there is not up yet, only the way back.
+        let retry_us = self.context.config.retry_us;
+        let patience_us = if walk.is_first_page { retry_us } else { PATIENCE_US };
+        let (asked, until) = (walk.asked, self.context.now.after_us(patience_us));
+        self.sweeps.set_stage(peer, Stage::Asked(until));
         self.send_sweep(peer, PeerMessage::Lag(asked));
     }
 
@@ -641,7 +649,7 @@ impl<M: StateMachine> Shard<M> {
             self.hint_if_due(peer);
             let Some(link) = self.sweeps.links.get(&peer) else { continue };
             match link.stage {
-                Stage::Asked(at) if at.after_us(PATIENCE_US) <= now => self.repeat_question(peer),
+                Stage::Asked(until) if until <= now => self.repeat_question(peer),
                 Stage::CatchingUp(at) if at <= now => {
                     self.ask_for_owed(peer);
                     self.continue_catch_ups();
