@@ -75,8 +75,16 @@ pub struct ShardConfig {
     /// Bytes of images in a page that is sent so, but for one image that is larger: what is held in
     /// memory for each core that asks.
     pub transfer_page_bytes: u32,
-    /// Pause between background sweeps of each peer.
+    /// Cores of peers that may lack something are told so after this time, again and again; and a
+    /// sweep that came to nothing is tried again.
     pub sweep_every_us: u64,
+    /// All that each peer holds is compared with what this shard holds after this time, as the
+    /// backstop; 0: never.
+    pub digest_every_us: u64,
+    /// Of so many entities that advanced lately the shard remembers that they did, to tell peers
+    /// that were away; beyond it, all entities are looked through for those. 0: it remembers
+    /// nothing, and peers have to compare everything.
+    pub lag_entities_max: usize,
     /// A checkpoint begins when so many bytes of log were written since the last one began; 0:
     /// never.
     pub checkpoint_log_bytes: u64,
@@ -139,6 +147,8 @@ impl ShardConfig {
             transfer_entities_min: 1024,
             transfer_page_bytes: 1 << 20,
             sweep_every_us: 30_000_000,
+            digest_every_us: 300_000_000,
+            lag_entities_max: 1 << 16,
             checkpoint_log_bytes: 256 << 20,
             checkpoint_log_percent: 200,
             checkpoint_bytes_per_second: 200 << 20,

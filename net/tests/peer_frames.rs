@@ -10,9 +10,10 @@ use net::peer::frame::{
 };
 use net::peer::message::{
     CarriedValue, CatchUpAnswer, CatchUpRequest, ChosenEntry, ChosenNotice, EntityImage,
-    EntryMessage, FinishRequest, ForwardAnswer, ForwardedCommand, GenerationsNotice, NewerNotice,
-    PeerMessage, ReadAnswer, ReadCheck, ReadOutcome, Request, SweepAnswer, SweepRequest,
-    SweptEntity, TransferPage, TransferRequest,
+    EntryMessage, FinishRequest, ForwardAnswer, ForwardedCommand, GenerationsNotice, LagAnswer,
+    LagCursor, LagFound, LagPage, LagPlace, LagQuestion, LagRange, LagRequest, LaggingEntity,
+    NewerNotice, PeerMessage, Position, ReadAnswer, ReadCheck, ReadOutcome, Request, SweepAnswer,
+    SweepRequest, SweptEntity, TransferPage, TransferRequest,
 };
 use net::peer::message_rules::{ENTRY_MAX, InvalidMessage, ROUND_MAX, Whose};
 use plog::entry_record::{EntryRecord, InvalidRecord};
@@ -154,6 +155,53 @@ fn every_kind() -> Vec<PeerMessage> {
             next: Some(EntityId(u64::MAX)),
         }),
     ]
+    .into_iter()
+    .chain(lag_messages())
+    .collect()
+}
+
+fn lag_messages() -> Vec<PeerMessage> {
+    let entity = EntityId(77);
+    let position = Position { boot: BootEpoch(3), mark: 9 };
+    let range = LagRange {
+        after: Some(entity),
+        last: None,
+        entities: 512,
+        core_count: 2,
+        digest: u64::MAX,
+        chains: Some(1),
+    };
+    let more = |cursor| LagQuestion::More(LagPlace { from: 8, to: position, cursor });
+    let questions = [
+        LagQuestion::Nothing,
+        LagQuestion::Since,
+        more(LagCursor::Recent(1 << 40)),
+        more(LagCursor::After(None)),
+        LagQuestion::Range(range),
+        LagQuestion::Range(LagRange { chains: None, last: Some(entity), ..range }),
+    ];
+    let ask = |asks| {
+        let confirmed = Some(position);
+        PeerMessage::Lag(LagRequest { question: 5, core_count: 3, confirmed, asks })
+    };
+    let lagging = LaggingEntity { entity, chosen: Entry(4), chain: Some(2) };
+    let page = LagPage {
+        entities: vec![lagging; 3],
+        from: 8,
+        next: Some(LagCursor::After(Some(entity))),
+        left: None,
+    };
+    let found = [
+        LagFound::Abstains,
+        LagFound::Unknown,
+        LagFound::Equal,
+        LagFound::EqualWithoutChains,
+        LagFound::Page(page),
+        LagFound::Page(LagPage { entities: vec![], from: 0, next: None, left: Some(7) }),
+    ];
+    let answer =
+        |found| PeerMessage::LagAnswer(LagAnswer { question: 5, to: Some(position), found });
+    questions.map(ask).into_iter().chain(found.map(answer)).collect()
 }
 
 fn encode(messages: &[PeerMessage]) -> Vec<u8> {
@@ -463,6 +511,22 @@ fn each_rule_of_messages_is_enforced() {
         refused(PeerMessage::Generations(GenerationsNotice { known })),
         InvalidMessage::ImplausibleGeneration { generation: 4095 }
     );
+    for message in lag_messages() {
+        match message {
+            PeerMessage::Lag(request) => {
+                let request = LagRequest { core_count: 0, ..request };
+                assert_eq!(refused(PeerMessage::Lag(request)), InvalidMessage::NoCores);
+            }
+            PeerMessage::LagAnswer(LagAnswer { found: LagFound::Page(mut page), .. }) => {
+                let entity = EntityId(1);
+                page.entities.push(LaggingEntity { entity, chosen: Entry::ZERO, chain: None });
+                let found = LagFound::Page(page);
+                let answer = LagAnswer { question: 1, to: None, found };
+                assert_eq!(refused(PeerMessage::LagAnswer(answer)), InvalidMessage::EntryZero);
+            }
+            _ => {}
+        }
+    }
     let swept = SweptEntity { entity: EntityId(3), chosen: Entry(5), last: Entry(4) };
     let (after, counts_for) = (None, None);
     let answer = SweepAnswer { after, entities: vec![swept], done: true, counts_for };

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use plog::block::AlignedBuffer;
 use plog::checkpoint::CheckpointId;
 use plog::checkpoint::pointer::Pointer;
-use plog::checkpoint::writer::{CheckpointWrite, CheckpointWriter};
+use plog::checkpoint::writer::{CheckpointWrite, CheckpointWriter, WrittenImage};
 use plog::location::{Location, copy_back};
 use plog::planted;
 use plog::segment::{SegmentId, SpareId};
@@ -496,9 +496,11 @@ impl<M: StateMachine> Shard<M> {
         self.context.counters.checkpoint_bytes +=
             u64::try_from(buffer.len()).expect("a write is small");
         let oldest = self.context.log.oldest_segment();
-        for (entity, applied, location) in walk.writer.handle_written(buffer) {
+        for image in walk.writer.handle_written(buffer) {
+            let WrittenImage { entity, applied, chain, location } = image;
             let index = self.context.log.index_mut();
-            index.note(&RecordSummary::Image { entity, applied }, location);
+            let chain = Some(chain);
+            index.note(&RecordSummary::Image { entity, applied, chain }, location);
             index.forget_before(entity, oldest);
         }
     }

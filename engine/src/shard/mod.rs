@@ -39,10 +39,12 @@ use crate::entity::Entity;
 use crate::errors;
 use crate::request::{EntityRequest, Reply, Ticket};
 use crate::shard::abstaining::Abstaining;
+use crate::shard::catching_up::CatchingUp;
 use crate::shard::checkpointing::Checkpointing;
 use crate::shard::cleaning::Cleaning;
 use crate::shard::consumers::Consumers;
 use crate::shard::entity_table::EntityTable;
+use crate::shard::lag::Lags;
 use crate::shard::loading::Loading;
 use crate::shard::log_reads::LogReads;
 use crate::shard::memory::{Room, is_write};
@@ -52,6 +54,7 @@ use crate::shard::relays::Relays;
 use crate::shard::serving::CatchUpJob;
 use crate::shard::sweep::Sweeps;
 use crate::shard::transfer::{Transfer, TransferPages};
+use crate::shard::unlike::Unlike;
 use crate::state_machine::StateMachine;
 use crate::state_machine::strings::Strings;
 use crate::status::{Counters, Glance, ShardStatus, as_u64};
@@ -69,11 +72,14 @@ pub use crate::shard::log_reads::{PLogRead, ReadFailed, ReadId};
 pub use crate::shard::pace::{CatchUpRates, Rate, share_of_rate};
 
 mod abstaining;
+mod catching_up;
 mod checkpointing;
 mod cleaning;
 mod consumers;
+mod digest;
 mod entity_table;
 mod generations;
+mod lag;
 mod loading;
 mod log_reads;
 mod memory;
@@ -83,6 +89,7 @@ mod relays;
 mod serving;
 mod sweep;
 mod transfer;
+mod unlike;
 
 /// The shard of the default state machine.
 pub type StringShard = Shard<Strings>;
@@ -131,6 +138,9 @@ pub struct Shard<M: StateMachine> {
     catch_up_jobs: BTreeMap<u64, CatchUpJob>,
     next_job: u64,
     sweeps: Sweeps,
+    catching_up: CatchingUp,
+    lags: Lags,
+    unlike: Unlike,
     /// How fast entities that a sweep found catch up.
     pace: Pace,
     checkpointing: Checkpointing,
@@ -175,6 +185,9 @@ impl<M: StateMachine> Shard<M> {
             catch_up_jobs: BTreeMap::new(),
             next_job: 0,
             sweeps: Sweeps::default(),
+            catching_up: CatchingUp::default(),
+            lags: Lags::default(),
+            unlike: Unlike::default(),
             pace: Pace::new(config.catch_up_rates),
             checkpointing: Checkpointing::default(),
             cleaning: Cleaning::new(&log_config),
@@ -254,6 +267,7 @@ impl<M: StateMachine> Shard<M> {
     pub fn finish_recovery(&mut self, tail: Option<RecoveredTail>, checkpoint: Option<Pointer>) {
         let index = self.recovering.take().expect("recovery is finished once");
         self.context.log = Log::new(self.log_config, tail).with_index(index);
+        self.context.log.index_mut().keep_advances(self.context.config.lag_entities_max);
         self.checkpointing = Checkpointing::after(checkpoint, self.log_config.segment_size);
     }
 
@@ -370,7 +384,9 @@ impl<M: StateMachine> Shard<M> {
                 self.relays.handle_answer(&mut self.context, from.acceptor, &answer);
             }
             PeerMessage::Sweep(request) => self.answer_sweep(from, request),
-            PeerMessage::SweepAnswer(answer) => self.handle_sweep_answer(from, &answer),
+            PeerMessage::SweepAnswer(answer) => self.take_rejoin_page(from, &answer),
+            PeerMessage::Lag(request) => self.answer_lag(from, &request),
+            PeerMessage::LagAnswer(answer) => self.handle_lag_answer(from, answer),
             PeerMessage::SweepHint => {
                 self.start_sweep(from);
                 self.ask_for_page_again(from);
@@ -482,6 +498,8 @@ impl<M: StateMachine> Shard<M> {
             | PeerMessage::Sweep(_)
             | PeerMessage::SweepAnswer(_)
             | PeerMessage::SweepHint
+            | PeerMessage::Lag(_)
+            | PeerMessage::LagAnswer(_)
             | PeerMessage::Heartbeat
             | PeerMessage::Generations(_) => unreachable!("handled by the shard"),
         });
@@ -505,6 +523,7 @@ impl<M: StateMachine> Shard<M> {
             }
         }
         self.continue_rejoining();
+        self.settle_sweeps();
         self.settle_memory();
     }
 
@@ -525,6 +544,7 @@ impl<M: StateMachine> Shard<M> {
         self.context.now = now;
         self.learn_generation(peer.acceptor, life.generation);
         self.context.links_up[peer.acceptor.index()] += 1;
+        self.add_sweep_link(peer, life.core_count);
         if self.rejoining.as_ref().is_some_and(Rejoining::is_sweeping) {
             self.rejoin_peer_up(peer, life.core_count);
         } else if !self.abstaining.is_whole_shard() {
@@ -567,7 +587,7 @@ impl<M: StateMachine> Shard<M> {
         self.expire_locks();
         self.continue_sweeps();
         self.continue_transfer();
-        if self.sweeps.next_catch_up_due().is_some_and(|due| due <= now) {
+        if self.catching_up.next_due().is_some_and(|due| due <= now) {
             self.continue_catch_ups();
         }
         self.continue_rejoining();
@@ -628,7 +648,7 @@ impl<M: StateMachine> Shard<M> {
             self.context.timers.next(),
             self.context.lazy_deadline,
             self.sweeps.next_due(),
-            self.sweeps.next_catch_up_due(),
+            self.catching_up.next_due(),
             self.relays.next_due(),
             self.next_rejoin_due(),
             self.next_transfer_due(),
@@ -721,7 +741,9 @@ impl<M: StateMachine> Shard<M> {
             gated: glance.gated,
             loading: glance.loading,
             parked: glance.parked,
-            behind: as_u64(self.sweeps.behind()),
+            behind: as_u64(self.catching_up.behind()),
+            sweep_left: self.sweeps.left(),
+            unconfirmed: self.unconfirmed(),
             timers: glance.timers,
             abstaining: glance.abstaining,
             abstaining_cores: u64::from(self.abstaining.is_whole_shard()),
@@ -795,7 +817,7 @@ impl<M: StateMachine> Shard<M> {
         self.entities.recount(id);
         let has_reached_floor = !self.context.floors.is_empty() && self.reach_floor(id, applied);
         let is_below_floor = self.context.floors.contains_key(&id);
-        if !is_behind && !is_below_floor && self.sweeps.caught_up(id) {
+        if !is_behind && !is_below_floor && self.catching_up.caught_up(id) {
             self.continue_catch_ups();
         }
         if has_reached_floor {

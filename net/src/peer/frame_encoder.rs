@@ -21,8 +21,8 @@ use crate::peer::frame::{
     FrameHeader,
 };
 use crate::peer::message::{
-    ArchivedCarriedValue, ArchivedChosenEntry, ArchivedPeerMessage, ArchivedSweptEntity,
-    CarriedValue, PeerMessage,
+    ArchivedCarriedValue, ArchivedChosenEntry, ArchivedLaggingEntity, ArchivedPeerMessage,
+    ArchivedSweptEntity, CarriedValue, LagFound, PeerMessage,
 };
 
 /// Size of the archive's root, in bytes.
@@ -212,6 +212,13 @@ pub fn archived_size(message: &PeerMessage) -> usize {
         PeerMessage::SweepAnswer(message) => {
             message.entities.len() * size_of::<ArchivedSweptEntity>()
         }
+        PeerMessage::LagAnswer(message) => match &message.found {
+            LagFound::Page(page) => page.entities.len() * size_of::<ArchivedLaggingEntity>(),
+            LagFound::Abstains
+            | LagFound::Unknown
+            | LagFound::Equal
+            | LagFound::EqualWithoutChains => 0,
+        },
         PeerMessage::Newer(_)
         | PeerMessage::ReadCheck(_)
         | PeerMessage::ReadAnswer(_)
@@ -221,6 +228,7 @@ pub fn archived_size(message: &PeerMessage) -> usize {
         | PeerMessage::Heartbeat
         | PeerMessage::Generations(_)
         | PeerMessage::Finish(_)
+        | PeerMessage::Lag(_)
         | PeerMessage::Transfer(_)
         | PeerMessage::TransferPage(_) => 0,
     };
@@ -246,6 +254,8 @@ pub(crate) fn message_kind(message: &PeerMessage) -> &'static str {
         PeerMessage::Heartbeat => "heartbeat",
         PeerMessage::Generations(_) => "generations",
         PeerMessage::Finish(_) => "finish",
+        PeerMessage::Lag(_) => "lag",
+        PeerMessage::LagAnswer(_) => "lag answer",
         PeerMessage::Transfer(_) => "transfer",
         PeerMessage::TransferPage(_) => "transfer page",
     }

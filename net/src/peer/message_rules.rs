@@ -7,7 +7,7 @@
 use plog::entry_record::{EntryRecord, InvalidRecord};
 use plog::vocabulary::{Ballot, Entry, Generation, ValueId};
 
-use crate::peer::message::{CarriedValue, PeerMessage, TransferRequest};
+use crate::peer::message::{CarriedValue, LagFound, LagQuestion, PeerMessage, TransferRequest};
 
 /// Most values one entry message carries: the accepted one and the requested one.
 pub const VALUES_MAX: usize = 2;
@@ -40,9 +40,6 @@ pub enum InvalidMessage {
         /// Which rule.
         reason: InvalidRecord,
     },
-    /// Every node has a core.
-    #[error("a node without cores asks for a transfer")]
-    NoCores,
     /// Entries count from 1.
     #[error("entry 0 does not exist, entries count from 1")]
     EntryZero,
@@ -81,6 +78,9 @@ pub enum InvalidMessage {
         /// How many.
         count: usize,
     },
+    /// A node without a core asks, or is asked.
+    #[error("a node has at least one core, not 0")]
+    NoCores,
     /// A range that ends before it begins.
     #[error("range from entry {} to entry {} ends before it begins", first.0, last.0)]
     InvertedRange {
@@ -179,6 +179,15 @@ pub fn check(message: &PeerMessage, replicas: u8) -> Result<(), InvalidMessage> 
             message.known.iter().try_for_each(|generation| check_generation(*generation))
         }
         PeerMessage::Finish(message) => check_entry(message.entry),
+        PeerMessage::Lag(message) => match message.asks {
+            _ if message.core_count == 0 => Err(InvalidMessage::NoCores),
+            LagQuestion::Range(range) if range.core_count == 0 => Err(InvalidMessage::NoCores),
+            LagQuestion::Nothing
+            | LagQuestion::Since
+            | LagQuestion::More(_)
+            | LagQuestion::Range(_) => Ok(()),
+        },
+        PeerMessage::LagAnswer(message) => check_found(&message.found),
         PeerMessage::Transfer(TransferRequest { core_count: 0, .. }) => {
             Err(InvalidMessage::NoCores)
         }
@@ -189,6 +198,18 @@ pub fn check(message: &PeerMessage, replicas: u8) -> Result<(), InvalidMessage> 
         | PeerMessage::Transfer(_)
         | PeerMessage::TransferPage(_)
         | PeerMessage::Heartbeat => Ok(()),
+    }
+}
+
+/// What a replica tells another that it lacks.
+fn check_found(found: &LagFound) -> Result<(), InvalidMessage> {
+    match found {
+        LagFound::Page(page) => {
+            page.entities.iter().try_for_each(|lagging| check_entry(lagging.chosen))
+        }
+        LagFound::Abstains | LagFound::Unknown | LagFound::Equal | LagFound::EqualWithoutChains => {
+            Ok(())
+        }
     }
 }
 

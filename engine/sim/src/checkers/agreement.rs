@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use net::peer::message::{ChosenEntry, PeerMessage};
+use net::peer::message::{ChosenEntry, LagAnswer, LagFound, LaggingEntity, PeerMessage};
 use plog::log_record::{LogRecord, LoggedValue};
 use plog::vocabulary::{Ballot, EntityId, Entry, ValueId};
 
@@ -22,6 +22,8 @@ pub struct Agreement {
     /// A value is named within its entity: the cores of a node count for themselves.
     values: Table<(EntityId, ValueId), Rc<[u8]>>,
     chosen: BTreeMap<EntityId, EntityHistory>,
+    /// A node that was made to pretend another history: what it says of its own is not compared.
+    pub(crate) pretender: Option<u8>,
 }
 
 /// What is chosen of one entity.
@@ -165,7 +167,18 @@ impl Agreement {
             PeerMessage::Image(image) => {
                 self.chain_is(from, image.entity, image.applied, image.chain)
             }
-            PeerMessage::Newer(_)
+            PeerMessage::LagAnswer(LagAnswer { found: LagFound::Page(page), .. })
+                if self.pretender != Some(from) =>
+            {
+                for LaggingEntity { entity, chosen, chain } in &page.entities {
+                    if let Some(chain) = chain {
+                        self.chain_is(from, *entity, *chosen, *chain)?;
+                    }
+                }
+                Ok(())
+            }
+            PeerMessage::LagAnswer(_)
+            | PeerMessage::Newer(_)
             | PeerMessage::ReadCheck(_)
             | PeerMessage::ReadAnswer(_)
             | PeerMessage::CatchUp(_)
@@ -174,6 +187,7 @@ impl Agreement {
             | PeerMessage::Sweep(_)
             | PeerMessage::SweepAnswer(_)
             | PeerMessage::SweepHint
+            | PeerMessage::Lag(_)
             | PeerMessage::Heartbeat
             | PeerMessage::Generations(_)
             | PeerMessage::Finish(_)

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use net::peer::message::{EntryMessage, PeerMessage, ReadOutcome};
+use net::peer::message::{EntryMessage, LagAnswer, LagFound, PeerMessage, ReadOutcome};
 use plog::entry_record::EntryRecord;
 use plog::vocabulary::{Ballot, EntityId, Entry};
 
@@ -65,7 +65,15 @@ impl Reveal {
                 }
                 return Ok(());
             }
+            PeerMessage::LagAnswer(LagAnswer { found: LagFound::Page(page), .. }) => {
+                for lagging in &page.entities {
+                    known(from, lagging.entity, lagging.chosen, agreement)?;
+                }
+                return Ok(());
+            }
             PeerMessage::Chosen(_)
+            | PeerMessage::Lag(_)
+            | PeerMessage::LagAnswer(_)
             | PeerMessage::ReadCheck(_)
             | PeerMessage::CatchUp(_)
             | PeerMessage::Forward(_)

@@ -94,6 +94,17 @@ pub struct WorldConfig {
     pub drift_ppm_max: u32,
     /// Whether a mirror follows the log of each core.
     pub mirrors: bool,
+    /// How replicas find out what they lack; `None`: as the configuration has it.
+    pub lagging: Option<Lagging>,
+}
+
+/// How replicas find out what they lack.
+#[derive(Clone, Copy, Debug)]
+pub struct Lagging {
+    /// How often all is compared, in microseconds; 0: only when nobody knows who lags.
+    pub digest_every_us: u64,
+    /// Entities that advanced lately of which a shard remembers it; 0: it never knows who lags.
+    pub entities_max: usize,
 }
 
 impl WorldConfig {
@@ -111,6 +122,7 @@ impl WorldConfig {
             recycles: false,
             drift_ppm_max: 0,
             mirrors: false,
+            lagging: None,
         }
     }
 }
@@ -597,6 +609,7 @@ impl World {
             let shown = (self.checker.generations(boot, &known))
                 .and_then(|()| self.checker.message(boot, (to.node, to.core), &outgoing.message));
             self.note(shown);
+            self.look_at_lag(boot, to, &outgoing.message);
             self.send(id, to, outgoing.message);
             if self.dies_now(id.node) {
                 return;
@@ -656,8 +669,19 @@ impl World {
             ShardEvent::Swept { entities } => {
                 self.coverage.floors_waited_for += u64::try_from(entities).expect("few");
             }
-            ShardEvent::Diverged { .. } => {}
+            ShardEvent::InStep { .. } => self.coverage.in_step_again += 1,
+            ShardEvent::Diverged { .. } | ShardEvent::ChainDiffers { .. } => {}
         }
+    }
+
+    /// Shows what a message says of who lags, together with the log of its sender.
+    fn look_at_lag(&mut self, from: Boot, to: CoreId, message: &PeerMessage) {
+        let core_count = self.nodes[usize::from(to.node)].core_count();
+        let Self { nodes, checker, .. } = self;
+        let core = &nodes[usize::from(from.node)].cores[usize::from(from.core)];
+        let shard = core.shard.as_ref().expect("it just spoke");
+        let looked = checker.lag(from, (to.node, to.core), core_count, shard, message);
+        self.note(looked);
     }
 
     fn schedule_tick(&mut self, id: CoreId, start: u32) {
