@@ -361,9 +361,9 @@ impl<M: StateMachine> Shard<M> {
         self.end_page(from, range.last.is_none());
     }
 
-    /// Nobody knows what this core holds of a peer's core's: everything is compared. A peer that was
-    /// away is about to be told what it lacks, if this core remembers it; compared before that, it
-    /// would differ everywhere.
+    /// Nobody knows what this core holds of a peer's core's: everything is compared. A peer that
+    /// was away is about to be told what it lacks, if this core remembers it; compared before that,
+    /// it would differ everywhere.
     fn compare_in_time(&mut self, peer: PeerCore, follows_absence: bool) {
         let now = self.context.now;
         let waits = self.is_about_to_be_told(peer);

@@ -44,13 +44,15 @@ impl Lagging {
             true
         });
         let told = self.told.entry((by.node, by.core)).or_default();
-        if let Some(before) = told.iter().find(|told| told.position == position) {
+        if let Some(before) = told.iter_mut().find(|told| told.position == position) {
             let is_more =
                 |(entity, now): (&EntityId, &Entry)| before.chosen.get(entity) < Some(now);
             if chosen.iter().any(is_more) {
                 let what = format!("{by:?} tells {position:?} once more, and holds more by now");
                 return Err(Violation::new("confirmed", what));
             }
+            // What could not be read back since is told to nobody any more.
+            before.chosen = chosen;
             return Ok(());
         }
         told.push_back(Told { position, chosen });
@@ -142,8 +144,11 @@ mod tests {
             |held: &[(u64, u64)]| lagging.told(TELLER, position, &index(held), |_| false);
         told(&[(1, 4), (2, 3)]).unwrap();
         told(&[(1, 4), (2, 3)]).unwrap();
-        told(&[(1, 4)]).unwrap();
         assert!(told(&[(1, 5), (2, 3)]).is_err());
         assert!(told(&[(1, 4), (2, 3), (3, 1)]).is_err());
+        told(&[(1, 4)]).unwrap();
+        let nothing_of_2 = index(&[(1, 4)]);
+        let confirmed = lagging.confirmed(OTHER, (1, 0), position, &nothing_of_2, |_| true);
+        assert_eq!(confirmed.unwrap(), 1, "2 was not told any more");
     }
 }
