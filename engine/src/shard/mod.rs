@@ -522,6 +522,7 @@ impl<M: StateMachine> Shard<M> {
                 }
             }
         }
+        self.ask_for_waiting_pages();
         self.continue_rejoining();
         self.settle_sweeps();
         self.settle_memory();

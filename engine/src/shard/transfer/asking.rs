@@ -97,7 +97,7 @@ impl<M: StateMachine> Shard<M> {
         let patience = PATIENCE_RETRIES * self.context.config.retry_us;
         let Some(transfer) = &self.transfer else { return };
         let opens_at = self.pace.opens_at(transfer.from);
-        let has_room = !self.is_log_near_its_limit();
+        let has_room = !self.is_log_near_its_limit() && self.has_log_taken_pages();
         let Some(transfer) = &mut self.transfer else { return };
         let (from, mut gives_up) = (transfer.from, false);
         for (core, walk) in &mut transfer.walks {
@@ -137,6 +137,26 @@ impl<M: StateMachine> Shard<M> {
             self.transfer = None;
             self.continue_catch_ups();
         }
+    }
+
+    /// Whether what waits for the log leaves room for further pages: when it is full, images that
+    /// come are refused.
+    fn has_log_taken_pages(&self) -> bool {
+        let page = usize::try_from(self.context.config.transfer_page_bytes).unwrap_or(usize::MAX);
+        let pending = self.context.log.pending_bytes();
+        pending.saturating_add(page) <= self.context.log.config().pending_bytes_max / 2
+    }
+
+    /// The log took what was written: pages that waited for it may come.
+    pub(in crate::shard) fn ask_for_waiting_pages(&mut self) {
+        let now = self.context.now;
+        let Some(transfer) = &mut self.transfer else { return };
+        for walk in transfer.walks.values_mut() {
+            if matches!(walk.state, WalkState::Due(_)) {
+                walk.state = WalkState::Due(now);
+            }
+        }
+        self.continue_transfer();
     }
 
     /// A page that is on its way may be lost: a peer's core had to drop messages, or its link is up
