@@ -447,13 +447,11 @@ impl<M: StateMachine> Shard<M> {
     fn read_run(&mut self) {
         let walk = self.checkpointing.walk.as_mut().expect("called while it walks");
         let (Some(first), Some(last)) = (walk.run.first(), walk.run.last()) else { return };
-        let (first, last) = (first.image, last.image);
-        let length = last.offset + last.length - first.offset;
+        let location = span(first.image, last.image);
         let run = walk.next_run;
         walk.next_run += 1;
         let copied = std::mem::take(&mut walk.run);
         walk.runs.insert(run, copied);
-        let location = Location::new(first.segment(), first.offset, length, 0);
         self.log_reads.start(Purpose::Copy(run), location);
     }
 
@@ -519,6 +517,12 @@ impl<M: StateMachine> Shard<M> {
         self.checkpointing.superseded.extend(self.checkpointing.adopted.replace(pointer));
         self.checkpointing.position = walk.position;
     }
+}
+
+/// The stretch of a file from `first` to `last`, read at once.
+pub(super) fn span(first: Location, last: Location) -> Location {
+    let length = last.offset + last.length - first.offset;
+    Location::new(first.segment(), first.offset, length, 0)
 }
 
 /// Whether `next` can be read with the run from `first` to `last`.

@@ -9,7 +9,7 @@ use plog::log_record::LogRecord;
 use plog::planted;
 use plog::vocabulary::{EntityId, Entry};
 
-use crate::shard::checkpointing::joins;
+use crate::shard::checkpointing::{joins, span};
 use crate::shard::log_reads::{Purpose, ReadFailed};
 use crate::shard::{PeerCore, Shard};
 use crate::state_machine::StateMachine;
@@ -26,15 +26,10 @@ struct Job {
     to: PeerCore,
     page: TransferPage,
     images: Vec<Option<EntityImage>>,
-    runs: Vec<Run>,
+    /// Images that lie together on disk.
+    runs: Vec<Vec<OnDisk>>,
     /// Runs not read yet.
     missing: usize,
-}
-
-/// Images that lie together on disk.
-#[derive(Debug, Default)]
-struct Run {
-    images: Vec<OnDisk>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +37,6 @@ struct OnDisk {
     /// Where in the page.
     position: usize,
     entity: EntityId,
-    applied: Entry,
     location: Location,
 }
 
@@ -99,9 +93,7 @@ impl<M: StateMachine> Shard<M> {
         let number = self.transfer_pages.next;
         job.missing = job.runs.len();
         for (run, place) in job.runs.iter().zip(0..) {
-            let (first, last) = (run.images[0].location, run.images[run.images.len() - 1].location);
-            let length = last.offset + last.length - first.offset;
-            let location = Location::new(first.segment(), first.offset, length, 0);
+            let location = span(run[0].location, run[run.len() - 1].location);
             self.log_reads.start(Purpose::Transfer(number, place), location);
         }
         if job.missing == 0 {
@@ -127,17 +119,16 @@ impl<M: StateMachine> Shard<M> {
             return u64::try_from(bytes).expect("a size fits 64 bits");
         }
         let known = self.context.log.index().get(id);
-        let Some((applied, location)) = known.and_then(|known| known.image()) else { return 0 };
+        let Some((_, location)) = known.and_then(|known| known.image()) else { return 0 };
         let position = job.images.len();
         job.images.push(None);
-        let follows = job.runs.last().is_some_and(|run: &Run| {
-            joins(run.images[0].location, run.images[run.images.len() - 1].location, location)
-        });
-        if !follows {
-            job.runs.push(Run::default());
+        let held = OnDisk { position, entity: id, location };
+        match job.runs.last_mut() {
+            Some(run) if joins(run[0].location, run[run.len() - 1].location, location) => {
+                run.push(held);
+            }
+            Some(_) | None => job.runs.push(vec![held]),
         }
-        let run = job.runs.last_mut().expect("just made, if there was none");
-        run.images.push(OnDisk { position, entity: id, applied, location });
         u64::from(location.length)
     }
 
@@ -154,7 +145,7 @@ impl<M: StateMachine> Shard<M> {
             known.map_or(Entry::ZERO, |known| known.contiguous_chosen())
         };
         let Some(job) = self.transfer_pages.jobs.get_mut(&number) else { return };
-        for held in std::mem::take(&mut job.runs[run].images) {
+        for held in std::mem::take(&mut job.runs[run]) {
             // What cannot be read is found out, and told, when it is asked for by itself.
             let bytes = blocks.ok().and_then(|blocks| {
                 let bytes = copy_back(held.location, location, blocks).ok()?;
@@ -164,7 +155,7 @@ impl<M: StateMachine> Shard<M> {
                 && let Some(mut image) = image_in(record, held.entity)
             {
                 if planted!("transferred-image-taken-for-newest") {
-                    image.applied = known(held.entity).max(held.applied);
+                    image.applied = known(held.entity).max(image.applied);
                 }
                 job.images[held.position] = Some(image);
             }

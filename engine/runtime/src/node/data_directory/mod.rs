@@ -15,6 +15,7 @@
 //! DIR/peers/node-N[.copy]   incarnation of peer N, as met last, and its generations
 //! DIR/registering[.copy]   that this node takes the place of a lost one, until its first boot
 //! DIR/reached-N[.copy]  newest segment that core N's log is known to have reached
+//! DIR/slack             space for a start on a full disk
 //! DIR/restoring         a restore into it is under way, or was not finished
 //! DIR/core-N/           log of core N: segments and spares
 //! DIR/core-N/abstains[.copy]   that this core lost promises, where, and when

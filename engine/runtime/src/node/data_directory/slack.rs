@@ -6,8 +6,8 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use crate::node::reserve_file::allocate;
-use crate::node::two_copies::{TEMPORARY_SUFFIX, sync_directory};
+use crate::node::reserve_file;
+use crate::node::two_copies::sync_directory;
 
 /// Its name.
 pub(super) const SLACK: &str = "slack";
@@ -28,19 +28,11 @@ pub(super) fn give_back(path: &Path) -> io::Result<bool> {
 
 /// Sets the space aside, unless it is. Without room nothing is: the next start tries again.
 pub(super) fn set_aside(path: &Path) -> io::Result<()> {
-    let file = path.join(SLACK);
     // A copy may have a hole in the place of the space.
-    if std::fs::metadata(&file).is_ok_and(|found| found.blocks() * 512 >= SLACK_BYTES) {
+    if std::fs::metadata(path.join(SLACK)).is_ok_and(|found| found.blocks() * 512 >= SLACK_BYTES) {
         return Ok(());
     }
-    let temporary = path.join(format!("{SLACK}{TEMPORARY_SUFFIX}"));
-    let made = allocate(&temporary, SLACK_BYTES)
-        .and_then(|()| std::fs::rename(&temporary, &file))
-        .and_then(|()| sync_directory(path));
-    if made.is_err() {
-        std::fs::remove_file(&temporary).ok();
-    }
-    made
+    reserve_file::set_aside(path, SLACK, SLACK_BYTES)
 }
 
 #[cfg(test)]
