@@ -24,6 +24,7 @@ pub mod assemble;
 pub mod backup_manifest;
 pub mod block;
 pub mod checkpoint;
+pub mod configuration;
 pub mod dump;
 pub mod entry_record;
 pub mod frame;
