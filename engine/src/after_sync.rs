@@ -46,6 +46,11 @@ impl<T> AfterSync<T> {
         self.waiting.pop_front().map(|(_, item)| item)
     }
 
+    /// Drops what is not to leave any more.
+    pub fn retain(&mut self, keep: impl Fn(&T) -> bool) {
+        self.waiting.retain(|(_, item)| keep(item));
+    }
+
     /// How many items wait.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -15,8 +15,14 @@ pub const IMAGE_SIZE_MAX: usize = ENTITY_SIZE_MAX + request_ids::BYTES_MAX + (4 
 pub struct ShardConfig {
     /// This node's index in the replica set.
     pub acceptor: AcceptorId,
-    /// Size of the replica set: 3 or 5 (1 is accepted for trials).
+    /// Size of the replica set: 3 or 5 (1 is accepted for trials). Where the membership changes:
+    /// its slots.
     pub replicas: u8,
+    /// Whether who votes may change: then all nodes say with everything by which configuration they
+    /// go. Must be equal on all replicas.
+    pub changes_membership: bool,
+    /// The acceptors below this number vote in version 0; all of them by default.
+    pub first_voters: u8,
     /// This core, counted from 0.
     pub core: u16,
     /// Cores of this node; an entity belongs to `net::resp::slot::shard_of(entity, core_count)`.
@@ -120,6 +126,8 @@ impl ShardConfig {
         Self {
             acceptor,
             replicas,
+            changes_membership: false,
+            first_voters: replicas,
             core: 0,
             core_count: 1,
             epoch,
@@ -159,11 +167,5 @@ impl ShardConfig {
             checkpoint_lock_us: 60_000_000,
             mirror_log_bytes: 1 << 30,
         }
-    }
-
-    /// How many acceptors make a majority.
-    #[must_use]
-    pub fn majority(&self) -> usize {
-        usize::from(self.replicas) / 2 + 1
     }
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use net::peer::message::ForwardAnswer;
 use net::peer::message::PeerMessage;
 use net::resp::value::{Protocol, Value};
+use plog::configuration::Configuration;
 use plog::location::Location;
 use plog::log::{Log, Urgency};
 use plog::log_record::LogRecord;
@@ -14,6 +15,7 @@ use plog::vocabulary::{AcceptorId, EntityId, Entry, Generation, Lsn, ValueId};
 use crate::after_sync::AfterSync;
 use crate::config::ShardConfig;
 use crate::entity::open_entries::SlotPool;
+use crate::membership::MembershipVotes;
 use crate::random::Random;
 use crate::request::{Reply, Ticket};
 use crate::shard::PeerCore;
@@ -99,6 +101,18 @@ pub enum Event {
     },
     /// A core has rejoined: it is as whole as any other, and what says otherwise can go.
     Rejoined,
+    /// The core goes by a later configuration. To be made durable, and told the node's other cores,
+    /// before anything leaves that is polled later.
+    Configuration(Configuration),
+    /// What the node promised or accepted of the next configuration. To be made durable before
+    /// anything leaves that is polled later. Of core 0 only.
+    MembershipVotes(MembershipVotes),
+    /// The core settled this version: it holds all that was chosen before the version. When all
+    /// cores of the node did, core 0 is to be told.
+    Settled {
+        /// The version.
+        version: u32,
+    },
 }
 
 /// What waits for the log.
@@ -134,6 +148,8 @@ pub(crate) struct Context {
     pub(crate) events: VecDeque<Event>,
     pub(crate) counters: Counters,
     pub(crate) slot_pool: SlotPool,
+    /// Who votes.
+    pub(crate) configuration: Configuration,
     /// The generation of each acceptor that counts.
     pub(crate) generations: [Generation; REPLICAS_MAX],
     /// After a loss: up to where each entity must not vote here. Empty once all have caught up.
@@ -170,6 +186,7 @@ impl Context {
         let mut generations = [Generation::FIRST; REPLICAS_MAX];
         generations[config.acceptor.index()] = config.epoch.generation();
         Self {
+            configuration: Configuration::initial(config.first_voters),
             generations,
             floors: BTreeMap::new(),
             config,
@@ -200,10 +217,29 @@ impl Context {
         self.config.acceptor
     }
 
-    /// The other members of the replica set.
+    /// The other members.
     pub(crate) fn peers(&self) -> impl Iterator<Item = AcceptorId> + use<> {
-        let me = self.config.acceptor;
-        (0..self.config.replicas).map(AcceptorId).filter(move |peer| *peer != me)
+        self.configuration.members().without(self.config.acceptor).iter()
+    }
+
+    /// The others that vote.
+    pub(crate) fn voting_peers(&self) -> impl Iterator<Item = AcceptorId> + use<> {
+        self.configuration.voters.without(self.config.acceptor).iter()
+    }
+
+    /// Whether what `acceptor` promises, accepts and answers counts.
+    pub(crate) fn is_voter(&self, acceptor: AcceptorId) -> bool {
+        self.configuration.voters.contains(acceptor)
+    }
+
+    /// Whether this replica is a member, so that it may take part at all.
+    pub(crate) fn is_member(&self) -> bool {
+        self.configuration.members().contains(self.config.acceptor)
+    }
+
+    /// How many voters make a majority.
+    pub(crate) fn majority(&self) -> usize {
+        self.configuration.majority()
     }
 
     /// Whether this replica must not vote on the entity before it has applied more than `applied`.

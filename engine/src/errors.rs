@@ -12,7 +12,7 @@ fn error(text: &'static str) -> Value {
 /// Whether a reply says that the command was not done, or perhaps not, for a passing reason.
 pub(crate) fn is_transient(reply: &Value) -> bool {
     let Value::Error(error) = reply else { return false };
-    ["CLUSTERDOWN", "UNKNOWN", "TRYAGAIN", "BUSY", "MISCONF"].contains(&error.word())
+    ["CLUSTERDOWN", "UNKNOWN", "TRYAGAIN", "BUSY", "MISCONF", "REMOVED"].contains(&error.word())
 }
 
 /// No majority answered in time, and nothing was proposed.
@@ -31,6 +31,14 @@ pub(crate) fn unknown() -> Value {
 /// Lost too many rounds on a hot entity.
 pub(crate) fn try_again() -> Value {
     error("TRYAGAIN other replicas kept winning this key's rounds; nothing was changed, retry")
+}
+
+/// This replica is no member.
+pub(crate) fn removed() -> Value {
+    error(
+        "REMOVED this node is no member of the cluster (any more); nothing was changed, ask \
+         another node",
+    )
 }
 
 /// A queue or limit is full.

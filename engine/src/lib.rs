@@ -12,6 +12,7 @@ pub mod context;
 mod entity;
 pub mod entity_state;
 mod errors;
+pub mod membership;
 mod random;
 pub mod replayer;
 pub mod request;

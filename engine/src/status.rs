@@ -54,6 +54,18 @@ counters! {
     lost_values,
     /// Entries learned to be chosen.
     chosen,
+    /// Later configurations adopted.
+    configurations_adopted,
+    /// Messages that were said in another configuration, or to or by who is no member, and dropped.
+    messages_unheard,
+    /// Messages about membership sent.
+    membership_messages,
+    /// Ballots proposed for the next configuration.
+    membership_rounds,
+    /// Configurations settled: all that was chosen before them is held.
+    configurations_settled,
+    /// Commands refused because this replica is no member.
+    commands_removed,
     /// Commands handed to the replica that proposes.
     forwarded,
     /// Commands for entities that abstain here, handed to other replicas.
@@ -231,6 +243,10 @@ pub struct ShardStatus {
     /// Entities that have to catch up before they take part again; at least 1 while it is not known
     /// which.
     pub rejoin_left: u64,
+    /// Version of the configuration by which the shard goes.
+    pub configuration: u64,
+    /// Entities to be learned before that is settled; at least 1 while it is not.
+    pub settling_left: u64,
     /// Segments of the log held.
     pub segments: u64,
     /// Of these, those that the cleaner may free: superseded by the checkpoint that counts, and not

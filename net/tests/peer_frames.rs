@@ -12,10 +12,11 @@ use net::peer::message::{
     CarriedValue, CatchUpAnswer, CatchUpRequest, ChosenEntry, ChosenNotice, EntityImage,
     EntryMessage, FinishRequest, ForwardAnswer, ForwardedCommand, GenerationsNotice, LagAnswer,
     LagCursor, LagFound, LagPage, LagPlace, LagQuestion, LagRange, LagRequest, LaggingEntity,
-    NewerNotice, PeerMessage, Position, ReadAnswer, ReadCheck, ReadOutcome, Request, SweepAnswer,
-    SweepRequest, SweptEntity, TransferPage, TransferRequest,
+    MembershipMessage, MembershipState, NewerNotice, PeerMessage, Position, ReadAnswer, ReadCheck,
+    ReadOutcome, Request, SweepAnswer, SweepRequest, SweptEntity, TransferPage, TransferRequest,
 };
 use net::peer::message_rules::{ENTRY_MAX, InvalidMessage, ROUND_MAX, Whose};
+use plog::configuration::{Configuration, InvalidConfiguration, Members};
 use plog::entry_record::{EntryRecord, InvalidRecord};
 use plog::vocabulary::{AcceptorId, Ballot, BootEpoch, EntityId, Entry, Generation, ValueId};
 use random::Random;
@@ -157,7 +158,27 @@ fn every_kind() -> Vec<PeerMessage> {
     ]
     .into_iter()
     .chain(lag_messages())
+    .chain(membership_messages())
     .collect()
+}
+
+fn membership_messages() -> Vec<PeerMessage> {
+    let configuration = Configuration { version: 7, ..Configuration::initial(3) };
+    let (instance, ballot) = (7, ballot(3, 1));
+    let state = |held, settled| MembershipState { version: 7, held, settled };
+    let messages = [
+        MembershipMessage::Ask,
+        MembershipMessage::State(state(None, false)),
+        MembershipMessage::State(state(Some(8), true)),
+        MembershipMessage::Prepare { instance, ballot },
+        MembershipMessage::Promise { instance, ballot, accepted: None },
+        MembershipMessage::Promise { instance, ballot, accepted: Some((ballot, configuration)) },
+        MembershipMessage::Accept { instance, ballot, configuration },
+        MembershipMessage::Accepted { instance, ballot },
+        MembershipMessage::Refused { instance, ballot },
+    ];
+    let messages = messages.map(PeerMessage::Membership);
+    messages.into_iter().chain([PeerMessage::Configuration(configuration)]).collect()
 }
 
 fn lag_messages() -> Vec<PeerMessage> {
@@ -534,6 +555,27 @@ fn each_rule_of_messages_is_enforced() {
         refused(PeerMessage::SweepAnswer(answer)),
         InvalidMessage::InvertedRange { first: Entry(5), last: Entry(4) }
     );
+}
+
+#[test]
+fn each_rule_of_configurations_is_enforced() {
+    let nobody = Configuration { version: 3, voters: Members::NONE, learners: Members::NONE };
+    let no_voter =
+        InvalidMessage::Configuration { reason: InvalidConfiguration::NoVoter { version: 3 } };
+    assert_eq!(refused(PeerMessage::Configuration(nobody)), no_voter);
+    let membership = |message| refused(PeerMessage::Membership(message));
+    let ballot = ballot(1, 0);
+    let accept = |instance, configuration| {
+        membership(MembershipMessage::Accept { instance, ballot, configuration })
+    };
+    assert_eq!(accept(3, nobody), no_voter);
+    let other = InvalidMessage::OtherInstance { instance: 2, version: 3 };
+    assert_eq!(accept(2, nobody), other);
+    let last = Configuration::VERSION_MAX;
+    for instance in [0, last + 1] {
+        let implausible = InvalidMessage::ImplausibleInstance { instance, last };
+        assert_eq!(membership(MembershipMessage::Prepare { instance, ballot }), implausible);
+    }
 }
 
 #[test]

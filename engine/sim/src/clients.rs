@@ -187,7 +187,7 @@ impl Clients {
         };
         let may_be_done = match word.as_deref() {
             Some("UNKNOWN") => true,
-            Some("BUSY" | "CLUSTERDOWN" | "TRYAGAIN" | "MISCONF" | "OOM") => false,
+            Some("BUSY" | "CLUSTERDOWN" | "TRYAGAIN" | "MISCONF" | "OOM" | "REMOVED") => false,
             _ => {
                 let (reply, entry) = (reply.value, reply.entry);
                 let place = open.place;

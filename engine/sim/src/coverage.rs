@@ -92,6 +92,34 @@ coverage! {
     generations_learned,
     /// Messages of earlier generations that were dropped.
     messages_outdated,
+    /// Configurations that followed another.
+    configurations,
+    /// Of these, with a voter more.
+    voters_added,
+    /// With a voter less.
+    voters_removed,
+    /// With an even number of voters.
+    even_voters,
+    /// With one voter or two.
+    few_voters,
+    /// Members that were down when they were removed.
+    removed_while_down,
+    /// Changes of the membership that were begun.
+    changes_proposed,
+    /// Changes refused because the last one was not settled.
+    changes_unsettled,
+    /// Learners that were to vote before they held what was chosen.
+    learners_behind,
+    /// Versions that cores settled.
+    configurations_settled,
+    /// Versions that cores adopted.
+    configurations_adopted,
+    /// Ballots proposed for configurations.
+    membership_rounds,
+    /// Messages said in another version, or to or by who was no member.
+    messages_unheard,
+    /// Commands refused by nodes that were no members.
+    commands_removed,
     /// Nodes frozen.
     freezes,
     /// Clocks that jumped.
@@ -283,6 +311,10 @@ impl Coverage {
         self.digests_unequal += counters.digests_unequal;
         self.chains_unlike += counters.chains_unlike;
         self.finishes += counters.finishes;
+        self.configurations_adopted += counters.configurations_adopted;
+        self.membership_rounds += counters.membership_rounds;
+        self.messages_unheard += counters.messages_unheard;
+        self.commands_removed += counters.commands_removed;
         self.transfers += counters.transfers;
         self.transfer_pages += counters.transfer_pages;
         self.transfer_images += counters.transfer_images;

@@ -113,6 +113,14 @@ fn little_of_everything(config: &mut ShardConfig) {
     config.values_on_disk_above = 320;
 }
 
+impl Mix {
+    /// Whether the membership changes.
+    #[must_use]
+    pub fn changes_membership(&self) -> bool {
+        self.rates.member_changes > 0
+    }
+}
+
 const PLAIN: Mix = Mix {
     name: "calm",
     about: "no faults at all",
@@ -298,6 +306,7 @@ pub const MIXES: &[Mix] = &[
             rot: 1,
             misdirections: 1,
             wipes: 3,
+            member_changes: 0,
         },
         transport: Transport::Datagrams,
         configure: little_of_everything,
@@ -320,6 +329,44 @@ pub const MIXES: &[Mix] = &[
         segments_max: 10,
         recycles: true,
         mirrors: true,
+        ..PLAIN
+    },
+    Mix {
+        name: "members",
+        about: "nodes join, leave and replace each other, on a rough network, with crashes",
+        moderate: false,
+        faults: Faults { loss: 20_000, straggler: 10_000, delay_max_us: 1_000, ..SLOW_DISKS },
+        rates: Rates {
+            member_changes: 60,
+            crashes: 8,
+            crashes_between_outputs: 6,
+            all_crash: 1,
+            cuts: 8,
+            isolations: 6,
+            ..Rates::NONE
+        },
+        transport: Transport::Datagrams,
+        configure: short_times,
+        ..PLAIN
+    },
+    Mix {
+        name: "replacing",
+        about: "the same on connections with little memory, and nodes lose their disks, too",
+        moderate: false,
+        faults: Faults { loss: 3_000, corruption: 2_000, delay_max_us: 1_000, ..SLOW_DISKS },
+        rates: Rates {
+            member_changes: 50,
+            wipes: 12,
+            crashes: 6,
+            crashes_between_outputs: 3,
+            cuts: 4,
+            isolations: 3,
+            link_breaks: 6,
+            freezes: 3,
+            ..Rates::NONE
+        },
+        configure: little_memory,
+        workload: Workload { entities: 8, ..Workload::ALL_KINDS },
         ..PLAIN
     },
 ];

@@ -162,6 +162,15 @@ pub const PLANTS: &[Plant] = &[
         "an image from disk is sent as of a later entry than it is of",
     ),
     plant("generation-not-durable", "wipes", "a start forgets who lost its votes"),
+    plant(
+        "next-version-unsettled",
+        "members",
+        "a configuration follows before what was chosen has moved on to the last one",
+    ),
+    plant("settled-without-learning", "members", "a version is settled without learning anything"),
+    plant("earlier-version-counted", "members", "votes given in an earlier version are counted"),
+    plant("learner-votes-behind", "members", "a learner gets its vote before it is in step"),
+    plant("configuration-not-durable", "members", "a start forgets who votes"),
 ];
 
 /// The planted bug of that name.

@@ -256,6 +256,7 @@ impl Story {
                 What::Written { node, .. } => format!("  {node} wrote"),
                 What::Start { node, .. } => format!("  {node} starts"),
                 What::Crash { node } => format!("  {node} dies"),
+                What::Adopted { node, version } => format!("  {node} goes by version {version}"),
                 What::Asked { .. }
                 | What::LinkUp { .. }
                 | What::LinkDown { .. }

@@ -32,6 +32,8 @@ pub struct Rates {
     pub misdirections: u32,
     /// A node dies and comes back with empty disks, unless too many others lost something.
     pub wipes: u32,
+    /// An operator wants a node to join, to leave, or to replace another.
+    pub member_changes: u32,
 }
 
 impl Rates {
@@ -49,10 +51,11 @@ impl Rates {
         rot: 0,
         misdirections: 0,
         wipes: 0,
+        member_changes: 0,
     };
 
     /// Every rate with what it is a rate of.
-    fn each(&self) -> [(u32, Kind); 12] {
+    fn each(&self) -> [(u32, Kind); 13] {
         [
             (self.crashes, Kind::Crash),
             (self.crashes_between_outputs, Kind::CrashBetweenOutputs),
@@ -66,6 +69,7 @@ impl Rates {
             (self.rot, Kind::Rot),
             (self.misdirections, Kind::Misdirect),
             (self.wipes, Kind::Wipe),
+            (self.member_changes, Kind::ChangeMembers),
         ]
     }
 }
@@ -86,6 +90,7 @@ pub enum Kind {
     Rot,
     Misdirect,
     Wipe,
+    ChangeMembers,
 }
 
 /// One thing that happens.

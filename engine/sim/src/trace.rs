@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 
-use net::peer::message::{LagFound, LagQuestion, PeerMessage};
+use net::peer::message::{LagFound, LagQuestion, MembershipMessage, PeerMessage};
 use plog::vocabulary::{EntityId, Entry};
 
 /// Events kept.
@@ -20,6 +20,7 @@ pub enum What {
     Wipe { node: u8 },
     Registered { node: u8, generation: u32 },
     Damage { node: u8 },
+    Adopted { node: u8, version: u32 },
     LinkUp { from: u8, to: u8 },
     LinkDown { from: u8, to: u8 },
     Asked { node: u8, entity: EntityId, ticket: u64 },
@@ -132,6 +133,19 @@ pub fn describe(message: &PeerMessage) -> (&'static str, Entry, u64) {
         PeerMessage::Heartbeat => ("heartbeat", Entry::ZERO, 0),
         PeerMessage::Generations(_) => ("generations", Entry::ZERO, 0),
         PeerMessage::Finish(request) => ("finish", request.entry, 0),
+        PeerMessage::Configuration(_) => ("configuration", Entry::ZERO, 0),
+        PeerMessage::Membership(message) => {
+            let kind = match message {
+                MembershipMessage::Ask => "membership: ask",
+                MembershipMessage::State(_) => "membership: state",
+                MembershipMessage::Prepare { .. } => "membership: prepare",
+                MembershipMessage::Promise { .. } => "membership: promise",
+                MembershipMessage::Accept { .. } => "membership: accept",
+                MembershipMessage::Accepted { .. } => "membership: accepted",
+                MembershipMessage::Refused { .. } => "membership: refused",
+            };
+            (kind, Entry::ZERO, 0)
+        }
         PeerMessage::Transfer(_) => ("transfer", Entry::ZERO, 0),
         PeerMessage::TransferPage(_) => ("transfer page", Entry::ZERO, 0),
     }
@@ -155,6 +169,7 @@ impl What {
             Self::Registered { node, generation } => {
                 (12, [node.into(), generation.into(), 0, 0, 0])
             }
+            Self::Adopted { node, version } => (13, [node.into(), version.into(), 0, 0, 0]),
             Self::Sent { from, to, kind, entity, entry, detail } => {
                 let ends = u64::from(from) << 8 | u64::from(to);
                 (11, [ends, kind.len() as u64, entity.0, entry.0, detail])

@@ -57,11 +57,12 @@ impl<M: StateMachine> Entity<M> {
     /// The peer that showed the newest entry first, then all in turn.
     pub(super) fn next_to_ask(&self, context: &Context) -> Option<AcceptorId> {
         let replicas = context.config.replicas;
+        let members = context.configuration.members().without(context.me());
         let start = self.active_peer.unwrap_or(context.config.acceptor);
         let turn = u8::try_from(self.fruitless % u32::from(replicas)).expect("below the replicas");
         (0..replicas)
             .map(|offset| AcceptorId((start.0 + turn + offset) % replicas))
-            .find(|peer| *peer != context.me() && context.is_up(*peer))
+            .find(|peer| members.contains(*peer) && context.is_up(*peer))
     }
 
     pub(super) fn retry_catch_up(&mut self, context: &mut Context) {

@@ -192,8 +192,7 @@ impl EntrySlot {
 
     /// Who, counting only what is durable, accepted at a ballot that a majority shares.
     pub(crate) fn majority_accepted(&self, context: &Context) -> Option<(Ballot, ValueId)> {
-        let own = self.durable(context.log.durable());
-        let votes = || self.views.iter().chain([own]);
+        let votes = || self.counted(context);
         votes().filter(|record| !record.is_empty()).find_map(|candidate| {
             let ballot = candidate.accepted;
             let id = candidate.value_id?;
@@ -202,14 +201,24 @@ impl EntrySlot {
                     || planted!("chosen-on-unequal-ballots") && record.value_id == Some(id)
             });
             let count = count.count();
-            (count >= context.config.majority()).then_some((ballot, id))
+            (count >= context.majority()).then_some((ballot, id))
         })
     }
 
     /// How many acceptors durably promised exactly `ballot`.
     pub(crate) fn promises(&self, ballot: Ballot, context: &Context) -> usize {
+        self.counted(context).filter(|record| record.promised == ballot).count()
+    }
+
+    /// The records that count: of the voters, the own one as far as it is durable.
+    fn counted(&self, context: &Context) -> impl Iterator<Item = &EntryRecord> + use<'_> {
         let own = self.durable(context.log.durable());
-        self.views.iter().chain([own]).filter(|record| record.promised == ballot).count()
+        let (me, voters) = (context.me(), context.configuration.voters);
+        let views = (0..).map(AcceptorId).zip(&self.views).filter(move |(peer, _)| {
+            // The own position among the views is unused.
+            *peer != me && voters.contains(*peer)
+        });
+        views.map(|(_, view)| view).chain(voters.contains(me).then_some(own))
     }
 
     /// A peer's promise that is above `ballot`, if there is one.

@@ -44,6 +44,28 @@ impl<M: StateMachine> Entity<M> {
         self.drive(context);
     }
 
+    /// This replica itself has to hold `entry` as chosen.
+    pub(crate) fn finish_here(&mut self, context: &mut Context, entry: Entry) {
+        if self.diverged || entry <= self.applied {
+            return;
+        }
+        self.note_max_chosen(entry.previous(), context.me());
+        if entry.0 <= self.applied.0 + ENTRIES_AHEAD_MAX {
+            context.counters.finishes += 1;
+            self.wanted = Some(entry);
+        }
+        self.drive(context);
+    }
+
+    /// The configuration is another one: what was said in an earlier one is counted no more.
+    pub(crate) fn forget_all_peers(&mut self, context: &Context) {
+        let peers = (0..context.config.replicas).map(AcceptorId);
+        peers.filter(|peer| *peer != context.me()).for_each(|peer| self.forget_peer(peer));
+        if let Some(round) = &mut self.read_round {
+            round.begin_anew(context);
+        }
+    }
+
     /// A peer lost what it had promised and accepted here: it is counted no more.
     pub(crate) fn forget_peer(&mut self, peer: AcceptorId) {
         self.slots.iter_mut().for_each(|slot| slot.forget_peer(peer));

@@ -245,7 +245,7 @@ impl<M: StateMachine> Entity<M> {
             // before, at a lower ballot, needs no showing any more.
             mine = EntryRecord { accepted: Ballot::NONE, value_id: None, ..mine };
         }
-        for peer in context.peers() {
+        for peer in context.voting_peers() {
             let view = slot.view(peer);
             let answered = match value_id {
                 Some(_) => view.accepted == ballot,
@@ -292,7 +292,7 @@ impl<M: StateMachine> Entity<M> {
                 self.lose_round(context);
             }
             Phase::Preparing => {
-                if slot.promises(proposal.ballot, context) >= context.config.majority() {
+                if slot.promises(proposal.ballot, context) >= context.majority() {
                     self.accept_some_value(context);
                 }
             }

@@ -31,6 +31,16 @@ impl ReadRound {
     pub(super) fn forget_peer(&mut self, peer: AcceptorId) {
         self.empty &= !(1 << peer.0);
     }
+
+    /// The configuration is another one: nobody said anything in it yet but this replica itself.
+    pub(super) fn begin_anew(&mut self, context: &Context) {
+        self.empty = own_word(context);
+    }
+}
+
+/// That the entry is empty here counts if this replica votes.
+fn own_word(context: &Context) -> u8 {
+    if context.is_voter(context.me()) { 1 << context.me().0 } else { 0 }
 }
 
 impl<M: StateMachine> Entity<M> {
@@ -40,10 +50,10 @@ impl<M: StateMachine> Entity<M> {
         assert!(self.slots.get(entry).is_none_or(|slot| slot.local().is_empty()));
         context.counters.read_checks += 1;
         let check = context.new_check();
-        let me = 1 << context.me().0;
+        let me = own_word(context);
         // A majority needs only some of the peers; the others are asked after silence. One that
         // left a check unanswered, as those who abstain do, is not waited for when others are up.
-        let needed = context.config.majority() - 1;
+        let needed = context.majority() - usize::from(me != 0);
         let replicas = context.config.replicas;
         let first = u8::try_from(check % u64::from(replicas)).expect("below the replica count");
         let order = (0..replicas).map(|offset| AcceptorId((first + offset) % replicas));
@@ -51,6 +61,7 @@ impl<M: StateMachine> Entity<M> {
         for passed_over in [false, true] {
             for peer in order.clone() {
                 let is_next = peer != context.me()
+                    && context.is_voter(peer)
                     && context.is_up(peer)
                     && context.is_passed_over(peer) == passed_over;
                 if is_next && (asked.count_ones() as usize) < needed {
@@ -86,7 +97,7 @@ impl<M: StateMachine> Entity<M> {
         round.sent_at = context.now;
         context.counters.retries += 1;
         let silent = round.asked & !round.empty;
-        for peer in context.peers() {
+        for peer in context.voting_peers() {
             if silent & (1 << peer.0) != 0 {
                 context.pass_over(peer);
             }
@@ -143,6 +154,7 @@ impl<M: StateMachine> Entity<M> {
         };
         if let Some(round) = self.read_round.as_mut().filter(is_current) {
             match answer.outcome {
+                ReadOutcome::Empty if !context.is_voter(from) => {}
                 ReadOutcome::Empty => {
                     round.empty |= 1 << from.0;
                     self.finish_read_round_if_current(context);
@@ -165,7 +177,7 @@ impl<M: StateMachine> Entity<M> {
     }
 
     fn finish_read_round_if_current(&mut self, context: &mut Context) {
-        let mut majority = context.config.majority();
+        let mut majority = context.majority();
         if planted!("read-from-one-node") {
             majority = 1;
         }

@@ -83,9 +83,9 @@ impl<M: StateMachine> Shard<M> {
         abstention: Abstention,
     ) {
         let index = self.recovering.take().expect("recovery is finished once");
-        let generations = self.context.generations;
+        let (generations, configuration) = (self.context.generations, self.context.configuration);
         self.context = Context::new(self.context.config, Log::new(self.log_config, tail));
-        self.context.generations = generations;
+        (self.context.generations, self.context.configuration) = (generations, configuration);
         self.abstaining =
             Abstaining { shard: Some(abstention), known: index.len(), ..Abstaining::default() };
         if !planted!("abstainer-answers-reads") {
@@ -171,7 +171,10 @@ impl<M: StateMachine> Shard<M> {
         }
         let Some(rejoining) = &self.rejoining else { return false };
         match message {
-            PeerMessage::SweepAnswer(_) | PeerMessage::Generations(_) => false,
+            PeerMessage::SweepAnswer(_)
+            | PeerMessage::Generations(_)
+            | PeerMessage::Configuration(_)
+            | PeerMessage::Membership(_) => false,
             // What is chosen may be learned below the floor, too.
             PeerMessage::Entry(_)
             | PeerMessage::ReadCheck(_)
@@ -238,7 +241,9 @@ impl<M: StateMachine> Shard<M> {
             | PeerMessage::TransferPage(_)
             | PeerMessage::SweepHint
             | PeerMessage::Heartbeat
-            | PeerMessage::Generations(_) => {}
+            | PeerMessage::Generations(_)
+            | PeerMessage::Configuration(_)
+            | PeerMessage::Membership(_) => {}
         }
         true
     }

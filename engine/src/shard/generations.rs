@@ -85,6 +85,7 @@ impl<M: StateMachine> Shard<M> {
         }
         self.parked -= dropped;
         self.forget_rejoin_sweeps(member);
+        self.membership.forget(member);
         self.lags.forget(member);
         self.unlike.forget(member);
     }

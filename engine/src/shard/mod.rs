@@ -37,6 +37,7 @@ use crate::config::ShardConfig;
 use crate::context::{Context, Event, Gated, Origin, Outgoing};
 use crate::entity::Entity;
 use crate::errors;
+use crate::membership::Membership;
 use crate::request::{EntityRequest, Reply, Ticket};
 use crate::shard::abstaining::Abstaining;
 use crate::shard::catching_up::CatchingUp;
@@ -47,11 +48,13 @@ use crate::shard::entity_table::EntityTable;
 use crate::shard::lag::Lags;
 use crate::shard::loading::Loading;
 use crate::shard::log_reads::LogReads;
+use crate::shard::membership::Versions;
 use crate::shard::memory::{Room, is_write};
 use crate::shard::pace::Pace;
 use crate::shard::rejoining::Rejoining;
 use crate::shard::relays::Relays;
 use crate::shard::serving::CatchUpJob;
+use crate::shard::settling::Settling;
 use crate::shard::sweep::Sweeps;
 use crate::shard::transfer::{Transfer, TransferPages};
 use crate::shard::unlike::Unlike;
@@ -82,11 +85,13 @@ mod generations;
 mod lag;
 mod loading;
 mod log_reads;
+mod membership;
 mod memory;
 mod pace;
 mod rejoining;
 mod relays;
 mod serving;
+mod settling;
 mod sweep;
 mod transfer;
 mod unlike;
@@ -148,6 +153,11 @@ pub struct Shard<M: StateMachine> {
     consumers: Consumers,
     abstaining: Abstaining,
     rejoining: Option<Rejoining>,
+    /// The next configuration.
+    membership: Membership,
+    versions: Versions,
+    /// Since the configuration is another one.
+    settling: Option<Settling>,
     /// Many entities asked for at once, after a loss.
     transfer: Option<Transfer>,
     /// The same for others.
@@ -194,6 +204,9 @@ impl<M: StateMachine> Shard<M> {
             consumers: Consumers::default(),
             abstaining: Abstaining::default(),
             rejoining: None,
+            membership: Membership::default(),
+            versions: Versions::default(),
+            settling: None,
             transfer: None,
             transfer_pages: TransferPages::default(),
             is_superseded: false,
@@ -293,6 +306,11 @@ impl<M: StateMachine> Shard<M> {
     }
 
     fn request(&mut self, origin: Origin, entity: EntityId, request: EntityRequest) {
+        if !self.context.is_member() {
+            self.context.counters.commands_removed += 1;
+            self.context.turn_away(origin, errors::removed());
+            return;
+        }
         if self.is_rejoining(entity) {
             self.request_abstaining(origin, entity, request);
             return;
@@ -365,16 +383,23 @@ impl<M: StateMachine> Shard<M> {
             self.context.counters.messages_outdated += 1;
             return;
         }
-        self.message(from, message);
+        if self.hears(from, &message) {
+            self.message(from, message);
+        }
         self.settle_memory();
     }
 
     fn message(&mut self, from: PeerCore, message: PeerMessage) {
+        if matches!(message, PeerMessage::Membership(_)) {
+            self.handle_membership(from, &message);
+            return;
+        }
         if self.took_abstaining(from, &message) {
             return;
         }
         match message {
-            PeerMessage::Heartbeat => {}
+            PeerMessage::Heartbeat | PeerMessage::Configuration(_) | PeerMessage::Membership(_) => {
+            }
             PeerMessage::Generations(notice) => {
                 for (member, generation) in (0..).map(AcceptorId).zip(notice.known) {
                     self.learn_generation(member, generation);
@@ -384,7 +409,10 @@ impl<M: StateMachine> Shard<M> {
                 self.relays.handle_answer(&mut self.context, from.acceptor, &answer);
             }
             PeerMessage::Sweep(request) => self.answer_sweep(from, request),
-            PeerMessage::SweepAnswer(answer) => self.take_rejoin_page(from, &answer),
+            PeerMessage::SweepAnswer(answer) => {
+                self.take_rejoin_page(from, &answer);
+                self.take_settle_page(from, &answer);
+            }
             PeerMessage::Lag(request) => self.answer_lag(from, &request),
             PeerMessage::LagAnswer(answer) => self.handle_lag_answer(from, answer),
             PeerMessage::SweepHint => {
@@ -501,6 +529,8 @@ impl<M: StateMachine> Shard<M> {
             | PeerMessage::Lag(_)
             | PeerMessage::LagAnswer(_)
             | PeerMessage::Heartbeat
+            | PeerMessage::Configuration(_)
+            | PeerMessage::Membership(_)
             | PeerMessage::Generations(_) => unreachable!("handled by the shard"),
         });
     }
@@ -525,6 +555,7 @@ impl<M: StateMachine> Shard<M> {
         self.ask_for_waiting_pages();
         self.continue_rejoining();
         self.settle_sweeps();
+        self.settle_written();
         self.settle_memory();
     }
 
@@ -546,8 +577,14 @@ impl<M: StateMachine> Shard<M> {
         self.learn_generation(peer.acceptor, life.generation);
         self.context.links_up[peer.acceptor.index()] += 1;
         self.add_sweep_link(peer, life.core_count);
+        self.greet(peer);
+        self.meet_with(peer, life.core_count);
+    }
+
+    /// A peer's core can be asked, now that its link is up, or it is a member.
+    fn meet_with(&mut self, peer: PeerCore, core_count: u16) {
         if self.rejoining.as_ref().is_some_and(Rejoining::is_sweeping) {
-            self.rejoin_peer_up(peer, life.core_count);
+            self.rejoin_peer_up(peer, core_count);
         } else if !self.abstaining.is_whole_shard() {
             self.start_sweep(peer);
             self.ask_for_page_again(peer);
@@ -592,6 +629,8 @@ impl<M: StateMachine> Shard<M> {
             self.continue_catch_ups();
         }
         self.continue_rejoining();
+        self.continue_membership();
+        self.continue_settling();
         self.settle_memory();
     }
 
@@ -652,6 +691,8 @@ impl<M: StateMachine> Shard<M> {
             self.catching_up.next_due(),
             self.relays.next_due(),
             self.next_rejoin_due(),
+            self.next_membership_due(),
+            self.next_settling_due(),
             self.next_transfer_due(),
             self.checkpointing.next_due(self.context.now),
             self.cleaning.next_due(self.context.now),
@@ -750,6 +791,8 @@ impl<M: StateMachine> Shard<M> {
             abstaining_cores: u64::from(self.abstaining.is_whole_shard()),
             rejoining_cores: u64::from(self.rejoining.is_some()),
             rejoin_left: self.rejoin_left(),
+            configuration: u64::from(self.context.configuration.version),
+            settling_left: self.settling_left(),
             segments: as_u64(log.segments_held()),
             segments_freeable: self.freeable_segments(),
             log_since_checkpoint: self.log_since_checkpoint(),

@@ -138,6 +138,12 @@ impl<M: StateMachine> Shard<M> {
         }
     }
 
+    /// What was said in an earlier configuration does not count in this one.
+    pub(super) fn forget_all_rejoin_sweeps(&mut self) {
+        (0..self.context.config.replicas)
+            .for_each(|member| self.forget_rejoin_sweeps(AcceptorId(member)));
+    }
+
     /// A peer is of another generation: what its earlier one said is said by nobody any more.
     pub(super) fn forget_rejoin_sweeps(&mut self, member: AcceptorId) {
         if let Some(Rejoining { stage: Stage::Sweeping(walks), .. }) = &mut self.rejoining {
@@ -202,7 +208,7 @@ impl<M: StateMachine> Shard<M> {
     /// How many other replicas have to be swept: so many that every majority that this replica's
     /// forgotten vote could be counted with has one of them.
     fn sweeps_needed(&self) -> usize {
-        let needed = self.context.config.majority();
+        let needed = self.context.majority();
         if planted!("rejoin-trusts-one-sweep") { needed - 1 } else { needed }
     }
 
@@ -220,7 +226,8 @@ impl<M: StateMachine> Shard<M> {
                 walks.get(&PeerCore { acceptor: peer, core }).is_some_and(|walk| walk.is_done)
             })
         };
-        if self.context.peers().filter(|peer| is_swept(*peer)).count() < self.sweeps_needed() {
+        let swept = self.context.voting_peers().filter(|peer| is_swept(*peer)).count();
+        if swept < self.sweeps_needed() {
             return;
         }
         let up: Vec<PeerCore> =
@@ -312,6 +319,6 @@ impl<M: StateMachine> Shard<M> {
     }
 }
 
-fn greatest_common_divisor(a: u16, b: u16) -> u16 {
+pub(super) fn greatest_common_divisor(a: u16, b: u16) -> u16 {
     if b == 0 { a } else { greatest_common_divisor(b, a % b) }
 }

@@ -194,5 +194,6 @@ fn live_replicas(context: &Context, entity: EntityId) -> Vec<AcceptorId> {
     let replicas = context.config.replicas;
     let first = u8::try_from(entity.0 % u64::from(replicas)).expect("below the replica count");
     let order = (0..replicas).map(|offset| AcceptorId((first + offset) % replicas));
-    order.filter(|peer| *peer != context.me() && context.is_up(*peer)).collect()
+    let is_live = |peer: &AcceptorId| context.is_voter(*peer) && context.is_up(*peer);
+    order.filter(|peer| *peer != context.me() && is_live(peer)).collect()
 }

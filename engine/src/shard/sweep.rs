@@ -25,7 +25,7 @@ use net::peer::message::{
 use net::resp::slot::shard_of;
 use plog::index::{EntityIndex, Index};
 use plog::planted;
-use plog::vocabulary::{EntityId, Entry, Lsn};
+use plog::vocabulary::{AcceptorId, EntityId, Entry, Lsn};
 
 use crate::context::Event;
 use crate::shard::digest::{RANGE_LEAST, RANGE_MOST};
@@ -175,6 +175,12 @@ impl Sweeps {
         self.links.keys().copied()
     }
 
+    /// How many cores a peer has, if a link of it is up.
+    pub(crate) fn core_count(&self, acceptor: AcceptorId) -> Option<u16> {
+        let mut links = self.links.iter();
+        links.find(|(peer, _)| peer.acceptor == acceptor).map(|(_, link)| link.core_count)
+    }
+
     /// To be called after the stage of a walk has changed.
     fn look_when_due(&mut self) {
         self.next_due = self.links.values().filter_map(Link::due).min();
@@ -231,6 +237,9 @@ impl<M: StateMachine> Shard<M> {
     /// Starts a walk that asks a peer's core what is missing here, or makes a running one start
     /// over at its end.
     pub(super) fn start_sweep(&mut self, peer: PeerCore) {
+        if !self.is_between_members(peer) {
+            return;
+        }
         let Some(link) = self.sweeps.links.get_mut(&peer) else { return };
         match link.stage {
             _ if link.waits_to_compare => {}
@@ -683,6 +692,9 @@ impl<M: StateMachine> Shard<M> {
         link.hint_at = Some(next);
         self.sweeps.look_when_due();
         let is_sweeping = self.rejoining.as_ref().is_some_and(Rejoining::is_sweeping);
+        if !self.is_between_members(peer) {
+            return;
+        }
         if !is_sweeping && !self.abstaining.is_whole_shard() && self.may_lack(peer) {
             self.context.counters.lag_hints += 1;
             self.send_sweep(peer, PeerMessage::SweepHint);

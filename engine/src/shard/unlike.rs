@@ -43,6 +43,11 @@ impl Unlike {
         Some((usize::try_from(peers.count_ones()).expect("few"), is_new))
     }
 
+    /// In another configuration others count.
+    pub(crate) fn clear(&mut self) {
+        self.named.clear();
+    }
+
     /// What an earlier generation of a replica said, nobody says any more.
     pub(crate) fn forget(&mut self, member: AcceptorId) {
         for (_, peers) in self.named.values_mut() {
@@ -68,12 +73,15 @@ impl<M: StateMachine> Shard<M> {
             return;
         }
         self.context.counters.chains_unlike += 1;
+        if !self.context.is_voter(from) {
+            return;
+        }
         let Some((peers, is_new)) = self.unlike.note(id, chosen, from) else { return };
         if is_new {
             let (entity, entry, member) = (id, chosen, from);
             self.context.events.push_back(Event::ChainDiffers { entity, entry, member });
         }
-        if peers >= self.context.config.majority() {
+        if peers >= self.context.majority() {
             self.hear_of_another_history(id, chosen, chain);
         }
     }

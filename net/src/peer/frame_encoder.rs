@@ -230,7 +230,9 @@ pub fn archived_size(message: &PeerMessage) -> usize {
         | PeerMessage::Finish(_)
         | PeerMessage::Lag(_)
         | PeerMessage::Transfer(_)
-        | PeerMessage::TransferPage(_) => 0,
+        | PeerMessage::TransferPage(_)
+        | PeerMessage::Configuration(_)
+        | PeerMessage::Membership(_) => 0,
     };
     size_of::<ArchivedPeerMessage>() + outside
 }
@@ -258,5 +260,7 @@ pub(crate) fn message_kind(message: &PeerMessage) -> &'static str {
         PeerMessage::LagAnswer(_) => "lag answer",
         PeerMessage::Transfer(_) => "transfer",
         PeerMessage::TransferPage(_) => "transfer page",
+        PeerMessage::Configuration(_) => "configuration",
+        PeerMessage::Membership(_) => "membership",
     }
 }

@@ -6,14 +6,18 @@
 
 use std::rc::Rc;
 
+use plog::configuration::Configuration;
 use plog::entry_record::EntryRecord;
 use plog::vocabulary::{Ballot, BootEpoch, EntityId, Entry, Generation, ValueId};
 use rkyv::{Archive, Deserialize, Serialize};
 
 use crate::peer::shared_bytes::{OptionalSharedBytes, SharedBytes};
 
+pub use crate::peer::membership_message::{MembershipMessage, MembershipState};
+
 /// One message between two shards. Losing, duplicating, delaying or reordering any of them is safe.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[repr(u8)]
 pub enum PeerMessage {
     /// The symmetric message of consensus.
     Entry(EntryMessage),
@@ -55,6 +59,10 @@ pub enum PeerMessage {
     Transfer(TransferRequest),
     /// The images that a [`TransferRequest`] asked for have been sent.
     TransferPage(TransferPage),
+    /// The configuration by which the sender goes. What follows in the frame is said in it.
+    Configuration(Configuration) = 28,
+    /// About the next configuration.
+    Membership(MembershipMessage),
 }
 
 /// A value's name and bytes.
@@ -472,7 +480,9 @@ impl PeerMessage {
             | Self::Lag(_)
             | Self::LagAnswer(_)
             | Self::Transfer(_)
-            | Self::TransferPage(_) => None,
+            | Self::TransferPage(_)
+            | Self::Configuration(_)
+            | Self::Membership(_) => None,
         }
     }
 
@@ -500,6 +510,8 @@ impl PeerMessage {
             | Self::LagAnswer(_)
             | Self::Transfer(_)
             | Self::TransferPage(_)
+            | Self::Configuration(_)
+            | Self::Membership(_)
             | Self::SweepHint
             | Self::Heartbeat => 0,
         }

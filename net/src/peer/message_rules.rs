@@ -4,10 +4,13 @@
 //! sense. Beyond them, numbers that no cluster reaches in its life (a round above [`ROUND_MAX`], an
 //! entry above [`ENTRY_MAX`]) are refused, so that adding one to a peer's number never overflows.
 
+use plog::configuration::{Configuration, InvalidConfiguration};
 use plog::entry_record::{EntryRecord, InvalidRecord};
 use plog::vocabulary::{Ballot, Entry, Generation, ValueId};
 
-use crate::peer::message::{CarriedValue, LagFound, LagQuestion, PeerMessage, TransferRequest};
+use crate::peer::message::{
+    CarriedValue, LagFound, LagQuestion, MembershipMessage, PeerMessage, TransferRequest,
+};
 
 /// Most values one entry message carries: the accepted one and the requested one.
 pub const VALUES_MAX: usize = 2;
@@ -96,6 +99,28 @@ pub enum InvalidMessage {
         previous: Entry,
         /// The entry after it.
         next: Entry,
+    },
+    /// Something is no configuration.
+    #[error("{reason}")]
+    Configuration {
+        /// Which rule it breaks.
+        reason: InvalidConfiguration,
+    },
+    /// An instance of membership that there cannot be.
+    #[error("instance {instance} of membership does not exist; they count from 1 up to {last}")]
+    ImplausibleInstance {
+        /// The instance.
+        instance: u32,
+        /// The last one there can be.
+        last: u32,
+    },
+    /// A configuration is proposed as another version than its instance decides.
+    #[error("instance {instance} of membership is to decide configuration {version}")]
+    OtherInstance {
+        /// The instance.
+        instance: u32,
+        /// The configuration's version.
+        version: u32,
     },
 }
 
@@ -191,6 +216,8 @@ pub fn check(message: &PeerMessage, replicas: u8) -> Result<(), InvalidMessage> 
         PeerMessage::Transfer(TransferRequest { core_count: 0, .. }) => {
             Err(InvalidMessage::NoCores)
         }
+        PeerMessage::Configuration(configuration) => rules.check_configuration(configuration),
+        PeerMessage::Membership(message) => rules.check_membership(message),
         PeerMessage::Forward(_)
         | PeerMessage::ForwardAnswer(_)
         | PeerMessage::Sweep(_)
@@ -254,6 +281,54 @@ impl Rules {
             return Err(InvalidMessage::ImplausibleRound { round: ballot.round });
         }
         self.check_acceptor(ballot.acceptor.0)
+    }
+
+    fn check_configuration(&self, configuration: &Configuration) -> Result<(), InvalidMessage> {
+        configuration
+            .validate(self.replicas)
+            .map_err(|reason| InvalidMessage::Configuration { reason })
+    }
+
+    fn check_membership(&self, message: &MembershipMessage) -> Result<(), InvalidMessage> {
+        let last = Configuration::VERSION_MAX;
+        let plausible = |instance: u32, first: u32| {
+            let is_one = (first..=last).contains(&instance);
+            is_one.then_some(()).ok_or(InvalidMessage::ImplausibleInstance { instance, last })
+        };
+        match message {
+            MembershipMessage::Ask => Ok(()),
+            MembershipMessage::State(state) => {
+                plausible(state.version, 0)?;
+                plausible(state.held.unwrap_or_default(), 0)
+            }
+            MembershipMessage::Prepare { instance, ballot }
+            | MembershipMessage::Promise { instance, ballot, accepted: None }
+            | MembershipMessage::Accepted { instance, ballot }
+            | MembershipMessage::Refused { instance, ballot } => {
+                plausible(*instance, 1)?;
+                self.check_ballot(*ballot)
+            }
+            MembershipMessage::Promise { instance, ballot, accepted: Some((at, value)) } => {
+                plausible(*instance, 1)?;
+                self.check_ballot(*ballot)?;
+                self.check_ballot(*at)?;
+                self.check_next(*instance, value)
+            }
+            MembershipMessage::Accept { instance, ballot, configuration } => {
+                plausible(*instance, 1)?;
+                self.check_ballot(*ballot)?;
+                self.check_next(*instance, configuration)
+            }
+        }
+    }
+
+    /// A configuration that an instance may decide.
+    fn check_next(&self, instance: u32, value: &Configuration) -> Result<(), InvalidMessage> {
+        let version = value.version;
+        if version != instance {
+            return Err(InvalidMessage::OtherInstance { instance, version });
+        }
+        self.check_configuration(value)
     }
 
     fn check_value_id(&self, id: ValueId) -> Result<(), InvalidMessage> {

@@ -6,6 +6,7 @@ pub mod frame_encoder;
 pub mod handshake;
 pub mod handshake_acceptor;
 pub mod handshake_dialler;
+pub mod membership_message;
 pub mod message;
 pub mod message_rules;
 pub mod refusal;

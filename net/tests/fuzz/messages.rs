@@ -6,10 +6,11 @@ use net::peer::message::{
     CarriedValue, CatchUpAnswer, CatchUpRequest, ChosenEntry, ChosenNotice, EntityImage,
     EntryMessage, FinishRequest, ForwardAnswer, ForwardedCommand, GenerationsNotice, LagAnswer,
     LagCursor, LagFound, LagPage, LagPlace, LagQuestion, LagRange, LagRequest, LaggingEntity,
-    NewerNotice, PeerMessage, Position, ReadAnswer, ReadCheck, ReadOutcome, Request, SweepAnswer,
-    SweepRequest, SweptEntity, TransferPage, TransferRequest,
+    MembershipMessage, MembershipState, NewerNotice, PeerMessage, Position, ReadAnswer, ReadCheck,
+    ReadOutcome, Request, SweepAnswer, SweepRequest, SweptEntity, TransferPage, TransferRequest,
 };
 use net::peer::message_rules::ENTRY_MAX;
+use plog::configuration::{Configuration, Members};
 use plog::entry_record::EntryRecord;
 use plog::vocabulary::{AcceptorId, Ballot, BootEpoch, EntityId, Entry, Generation, ValueId};
 
@@ -196,10 +197,44 @@ fn lag_answer(random: &mut Random) -> LagAnswer {
     LagAnswer { question: random.next(), to: maybe(random, position), found }
 }
 
+fn configuration(random: &mut Random, version: u32) -> Configuration {
+    let learner = AcceptorId(REPLICAS - 1);
+    let mut configuration = Configuration::initial(1 + random.byte() % REPLICAS);
+    configuration.version = version;
+    if random.below(2) == 0 && !configuration.voters.contains(learner) {
+        configuration.learners = Members::NONE.with(learner);
+    }
+    configuration
+}
+
+fn membership(random: &mut Random) -> MembershipMessage {
+    let instance = 1 + u32::from(random.byte());
+    let ballot = ballot(random, 3);
+    match random.below(7) {
+        0 => MembershipMessage::Ask,
+        1 => MembershipMessage::State(MembershipState {
+            version: u32::from(random.byte()),
+            held: maybe(random, |random| u32::from(random.byte())),
+            settled: random.below(2) == 0,
+        }),
+        2 => MembershipMessage::Prepare { instance, ballot },
+        3 => {
+            let accepted = maybe(random, |random| (ballot, configuration(random, instance)));
+            MembershipMessage::Promise { instance, ballot, accepted }
+        }
+        4 => {
+            let configuration = configuration(random, instance);
+            MembershipMessage::Accept { instance, ballot, configuration }
+        }
+        5 => MembershipMessage::Accepted { instance, ballot },
+        _ => MembershipMessage::Refused { instance, ballot },
+    }
+}
+
 /// A message of any kind.
 pub fn any_message(random: &mut Random) -> PeerMessage {
     let first = 1 + small(random, 100);
-    match random.below(20) {
+    match random.below(22) {
         0 => PeerMessage::Entry(entry_message(random)),
         1 => PeerMessage::Chosen(ChosenNotice {
             entity: entity(random),
@@ -267,6 +302,8 @@ pub fn any_message(random: &mut Random) -> PeerMessage {
             begin: maybe(random, entity),
             next: maybe(random, entity),
         }),
+        19 => PeerMessage::Configuration(configuration(random, 0)),
+        20 => PeerMessage::Membership(membership(random)),
         _ => PeerMessage::Heartbeat,
     }
 }
@@ -275,7 +312,13 @@ pub fn any_message(random: &mut Random) -> PeerMessage {
 pub fn unruly_message(random: &mut Random) -> PeerMessage {
     let foreign = ValueId { originator: AcceptorId(REPLICAS), ..value_id(random) };
     let entity = entity(random);
-    match random.below(8) {
+    match random.below(9) {
+        7 => {
+            let instance = 1 + u32::from(random.byte());
+            let configuration = configuration(random, instance + 1);
+            let ballot = ballot(random, 1);
+            PeerMessage::Membership(MembershipMessage::Accept { instance, ballot, configuration })
+        }
         0 => {
             let check = ReadCheck { entity, entry: Entry::ZERO, check: 1 };
             PeerMessage::ReadCheck(check)

@@ -64,6 +64,10 @@ pub(super) fn handle_event(
                 ("node", &member.0),
             ],
         ),
+        // Begun by an operator's word, which the daemon does not take yet.
+        Event::Configuration(_) | Event::MembershipVotes(_) | Event::Settled { .. } => {
+            unreachable!("the daemon's shards go by one configuration for ever")
+        }
         Event::Rejoined => {
             files.note_rejoined(epoch);
             log_line::info(

@@ -44,6 +44,8 @@ fn gauges(status: &ShardStatus) -> Value {
         ("abstaining_cores", status.abstaining_cores),
         ("rejoining_cores", status.rejoining_cores),
         ("rejoin_left", status.rejoin_left),
+        ("configuration", status.configuration),
+        ("settling_left", status.settling_left),
         ("segments", status.segments),
         ("segments_freeable", status.segments_freeable),
         ("log_since_checkpoint", status.log_since_checkpoint),

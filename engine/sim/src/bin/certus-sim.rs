@@ -292,7 +292,7 @@ impl Range {
         let per_thousand = match name {
             // Rare by their nature.
             "values_unresolved" => return seeds / 5000,
-            "messages_ahead" => 1,
+            "messages_ahead" | "removed_while_down" => 1,
             "no_ops" | "torn_writes" | "torn_tails" | "cut_logs" | "damaged_starts" => 3,
             "dropped_messages" | "misdirected_writes" | "wipes" | "full_disks" => 5,
             "refused_handshakes" => 5,

@@ -57,7 +57,11 @@ impl Abstention {
 
     pub(super) fn message(&self, from: Boot, message: &PeerMessage) -> Result<(), Violation> {
         let reveals = match message {
-            PeerMessage::Heartbeat | PeerMessage::Forward(_) | PeerMessage::Generations(_) => false,
+            PeerMessage::Heartbeat
+            | PeerMessage::Forward(_)
+            | PeerMessage::Generations(_)
+            | PeerMessage::Configuration(_)
+            | PeerMessage::Membership(_) => false,
             PeerMessage::ForwardAnswer(answer) => {
                 answer.reply.is_some() && self.covers(from, answer.entity)
             }

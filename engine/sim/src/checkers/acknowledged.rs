@@ -37,7 +37,7 @@ mod tests {
 
     #[test]
     fn an_answer_that_rests_on_nothing_is_seen() {
-        let agreement = Agreement::new(3);
+        let agreement = Agreement::new(plog::configuration::Configuration::initial(3), &[1; 5]);
         let reply = |value, entry| Reply { ticket: Ticket::default(), value, entry: Entry(entry) };
         let check = |given: Reply| super::reply(0, EntityId(1), &given, &agreement);
         check(reply(Value::Null, 0)).unwrap();

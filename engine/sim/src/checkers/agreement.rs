@@ -1,12 +1,15 @@
 //! *agreement*, *ballot-unique* and the content of values: one value per entry, one value per
 //! ballot, one content per value.
 //!
-//! Chosen is what a majority of disks accepted at one ballot, whoever knows it.
+//! Chosen is what a majority of disks accepted at one ballot, in one version of the membership,
+//! whoever knows it.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use net::peer::message::{ChosenEntry, LagAnswer, LagFound, LaggingEntity, PeerMessage};
+use net::resp::slot::shard_of;
+use plog::configuration::Configuration;
 use plog::log_record::{LogRecord, LoggedValue};
 use plog::vocabulary::{Ballot, EntityId, Entry, ValueId};
 
@@ -16,7 +19,14 @@ use crate::checkers::{Table, Violation};
 /// See the module page.
 #[derive(Clone, Debug, Default)]
 pub struct Agreement {
-    majority: usize,
+    /// The configurations there were, by version.
+    configurations: Vec<Configuration>,
+    /// Cores of each node.
+    cores: Vec<u16>,
+    /// The version of each core; 0 where it is not named.
+    goes_by: BTreeMap<(u8, u16), u32>,
+    /// At which ballots each node accepted an entry that its disk does not hold as chosen.
+    votes: BTreeMap<(u8, EntityId, Entry), Vec<Ballot>>,
     /// The value of each ballot, and whose disks accepted it.
     ballots: Table<(EntityId, Entry, Ballot), (ValueId, Votes)>,
     /// A value is named within its entity: the cores of a node count for themselves.
@@ -35,8 +45,69 @@ struct EntityHistory {
 }
 
 impl Agreement {
-    pub(super) fn new(replicas: usize) -> Self {
-        Self { majority: replicas / 2 + 1, ..Self::default() }
+    pub(super) fn new(first: Configuration, cores: &[u16]) -> Self {
+        Self { configurations: vec![first], cores: cores.to_vec(), ..Self::default() }
+    }
+
+    /// The configurations there were, by version.
+    pub(super) fn configurations(&self) -> &[Configuration] {
+        &self.configurations
+    }
+
+    /// There is a later configuration.
+    pub(super) fn learn_configuration(&mut self, configuration: Configuration) {
+        if configuration.version > self.configurations[self.configurations.len() - 1].version {
+            self.configurations.push(configuration);
+        }
+    }
+
+    /// The version by which a core goes.
+    #[must_use]
+    pub fn version_of(&self, node: u8, core: u16) -> u32 {
+        self.goes_by.get(&(node, core)).copied().unwrap_or_default()
+    }
+
+    fn version_for(&self, node: u8, entity: EntityId) -> u32 {
+        self.version_of(node, shard_of(entity, self.cores[usize::from(node)]))
+    }
+
+    /// A core goes by this version: what it accepted in an entry that it does not know to be chosen
+    /// counts in it, too.
+    pub(super) fn goes_by(&mut self, node: u8, core: u16, version: u32) -> Result<(), Violation> {
+        if self.goes_by.insert((node, core), version).unwrap_or_default() >= version {
+            return Ok(());
+        }
+        let cores = self.cores[usize::from(node)];
+        let is_here = |entity| shard_of(entity, cores) == core;
+        let votes: Vec<(EntityId, Entry, Ballot)> = (self.votes.iter())
+            .filter(|((of, entity, _), _)| *of == node && is_here(*entity))
+            .flat_map(|((_, entity, entry), ballots)| {
+                ballots.iter().map(|ballot| (*entity, *entry, *ballot))
+            })
+            .collect();
+        votes.into_iter().try_for_each(|vote| self.judge(vote))
+    }
+
+    /// A core lost what it held; its votes go on counting where they were seen.
+    pub(super) fn lost(&mut self, node: u8, owns: impl Fn(EntityId) -> bool) {
+        let lost: Vec<(EntityId, Entry)> = (self.votes.keys())
+            .filter(|(of, entity, _)| *of == node && owns(*entity))
+            .map(|(_, entity, entry)| (*entity, *entry))
+            .collect();
+        for (entity, entry) in lost {
+            self.votes_no_more(node, entity, entry);
+        }
+    }
+
+    /// A node's disk holds an entry as chosen, or nothing of it any more.
+    fn votes_no_more(&mut self, node: u8, entity: EntityId, entry: Entry) {
+        let ballots = self.votes.remove(&(node, entity, entry)).unwrap_or_default();
+        let version = self.version_for(node, entity);
+        for ballot in ballots {
+            if let Some((_, votes)) = self.ballots.get_mut(&(entity, entry, ballot)) {
+                votes.end(node, version);
+            }
+        }
     }
 
     /// A record reached the disk of a node that knew the others' generations so.
@@ -44,6 +115,7 @@ impl Agreement {
         &mut self,
         node: u8,
         known: &Known,
+        version: u32,
         record: &LogRecord,
     ) -> Result<(), Violation> {
         match record {
@@ -53,18 +125,24 @@ impl Agreement {
                 }
                 let Some(id) = record.value_id else { return Ok(()) };
                 if record.chosen {
+                    self.votes_no_more(node, *entity, *entry);
                     return self.said_to_be_chosen(node, *entity, *entry, id);
                 }
-                self.accepted(node, known, (*entity, *entry, record.accepted), id)
+                self.accepted(node, (known, version), (*entity, *entry, record.accepted), id)
             }
             LogRecord::Value { entity, value_id, bytes, .. } => {
                 self.value(*entity, *value_id, bytes)
             }
             LogRecord::Chosen { entity, entry, value_id, chain, .. } => {
+                self.votes_no_more(node, *entity, *entry);
                 self.said_to_be_chosen(node, *entity, *entry, *value_id)?;
                 self.chain_is(node, *entity, *entry, *chain)
             }
             LogRecord::Image { entity, applied, chain, .. } => {
+                let closed = (node, *entity, Entry::ZERO)..=(node, *entity, *applied);
+                let closed: Vec<Entry> =
+                    self.votes.range(closed).map(|((_, _, entry), _)| *entry).collect();
+                closed.into_iter().for_each(|entry| self.votes_no_more(node, *entity, entry));
                 self.chain_is(node, *entity, *applied, *chain)
             }
         }
@@ -73,14 +151,26 @@ impl Agreement {
     fn accepted(
         &mut self,
         node: u8,
-        known: &Known,
+        (known, version): (&Known, u32),
         (entity, entry, ballot): (EntityId, Entry, Ballot),
         id: ValueId,
     ) -> Result<(), Violation> {
-        let majority = self.majority;
-        let votes = self.ballot(entity, entry, ballot, id)?;
-        votes.add(node, known);
-        if votes.counted_together() < majority {
+        self.ballot(entity, entry, ballot, id)?.add(node, known, version);
+        let ballots = self.votes.entry((node, entity, entry)).or_default();
+        if !ballots.contains(&ballot) {
+            ballots.push(ballot);
+        }
+        self.judge((entity, entry, ballot))
+    }
+
+    /// Whether a majority holds a ballot in one version: then its value is chosen.
+    fn judge(
+        &mut self,
+        (entity, entry, ballot): (EntityId, Entry, Ballot),
+    ) -> Result<(), Violation> {
+        let Some((id, votes)) = self.ballots.get(&(entity, entry, ballot)) else { return Ok(()) };
+        let id = *id;
+        if !votes.are_majority(&self.configurations, |node| self.version_for(node, entity)) {
             return Ok(());
         }
         let history = self.chosen.entry(entity).or_default();
@@ -191,6 +281,8 @@ impl Agreement {
             | PeerMessage::Heartbeat
             | PeerMessage::Generations(_)
             | PeerMessage::Finish(_)
+            | PeerMessage::Configuration(_)
+            | PeerMessage::Membership(_)
             | PeerMessage::Transfer(_)
             | PeerMessage::TransferPage(_) => Ok(()),
         }
@@ -279,6 +371,7 @@ impl Agreement {
 mod tests {
     use std::rc::Rc;
 
+    use plog::configuration::Configuration;
     use plog::entry_record::EntryRecord;
     use plog::log_record::{LogRecord, LoggedValue};
     use plog::vocabulary::{AcceptorId, Ballot, BootEpoch, EntityId, Entry, ValueId};
@@ -312,41 +405,41 @@ mod tests {
 
     #[test]
     fn a_majority_of_disks_chooses_and_a_second_value_is_a_violation() {
-        let mut agreement = Agreement::new(3);
-        agreement.durable(0, &KNOWN, &accepted(1, 7, false)).unwrap();
+        let mut agreement = Agreement::new(Configuration::initial(3), &[1; 5]);
+        agreement.durable(0, &KNOWN, 0, &accepted(1, 7, false)).unwrap();
         assert_eq!(agreement.chosen_at(ENTITY, Entry(1)), None);
-        agreement.durable(0, &KNOWN, &accepted(1, 7, false)).unwrap();
+        agreement.durable(0, &KNOWN, 0, &accepted(1, 7, false)).unwrap();
         assert_eq!(agreement.chosen_at(ENTITY, Entry(1)), None, "one node counts once");
-        agreement.durable(2, &KNOWN, &accepted(1, 7, false)).unwrap();
+        agreement.durable(2, &KNOWN, 0, &accepted(1, 7, false)).unwrap();
         assert_eq!(agreement.chosen_at(ENTITY, Entry(1)), Some(id(7)));
         let chain = engine::chain::extend(0, &7_u64.to_le_bytes());
         assert_eq!(agreement.chain_at(ENTITY, Entry(1)), Some(chain));
-        agreement.durable(0, &KNOWN, &accepted(2, 8, false)).unwrap();
-        let second = agreement.durable(1, &KNOWN, &accepted(2, 8, false)).unwrap_err();
+        agreement.durable(0, &KNOWN, 0, &accepted(2, 8, false)).unwrap();
+        let second = agreement.durable(1, &KNOWN, 0, &accepted(2, 8, false)).unwrap_err();
         assert_eq!(second.invariant, "agreement");
     }
 
     #[test]
     fn what_no_majority_holds_must_not_be_called_chosen() {
-        let mut agreement = Agreement::new(3);
-        agreement.durable(0, &KNOWN, &accepted(1, 7, false)).unwrap();
+        let mut agreement = Agreement::new(Configuration::initial(3), &[1; 5]);
+        agreement.durable(0, &KNOWN, 0, &accepted(1, 7, false)).unwrap();
         assert_eq!(
-            agreement.durable(1, &KNOWN, &accepted(1, 7, true)).unwrap_err().invariant,
+            agreement.durable(1, &KNOWN, 0, &accepted(1, 7, true)).unwrap_err().invariant,
             "agreement"
         );
     }
 
     #[test]
     fn a_ballot_with_two_values_and_a_value_with_two_contents_are_violations() {
-        let mut agreement = Agreement::new(5);
-        agreement.durable(0, &KNOWN, &accepted(1, 7, false)).unwrap();
-        let two = agreement.durable(1, &KNOWN, &accepted(1, 8, false)).unwrap_err();
+        let mut agreement = Agreement::new(Configuration::initial(5), &[1; 5]);
+        agreement.durable(0, &KNOWN, 0, &accepted(1, 7, false)).unwrap();
+        let two = agreement.durable(1, &KNOWN, 0, &accepted(1, 8, false)).unwrap_err();
         assert_eq!(two.invariant, "ballot-unique");
         let LogRecord::Entry { entity, entry, record, .. } = accepted(3, 7, false) else {
             unreachable!()
         };
         let value = LoggedValue::Inline(Rc::from([]));
         let other = LogRecord::Entry { entity, entry, record, value };
-        assert_eq!(agreement.durable(2, &KNOWN, &other).unwrap_err().invariant, "validity");
+        assert_eq!(agreement.durable(2, &KNOWN, 0, &other).unwrap_err().invariant, "validity");
     }
 }

@@ -146,7 +146,10 @@ mod tests {
 
     #[test]
     fn a_mirror_that_executed_what_nobody_chose_is_seen() {
-        let agreement = crate::checkers::agreement::Agreement::new(3);
+        let agreement = crate::checkers::agreement::Agreement::new(
+            plog::configuration::Configuration::initial(3),
+            &[1; 5],
+        );
         assert!(super::is_chosen(0, &replayed(&records()), &agreement).is_err());
         assert_eq!(super::is_chosen(0, &replayed(&[]), &agreement).unwrap(), 0);
     }

@@ -9,10 +9,12 @@ use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 
 use ahash::AHasher;
+use engine::membership::MembershipVotes;
 use engine::request::Reply;
 use engine::shard::{FinishedLoad, StringShard};
 use net::peer::message::{LagAnswer, LagRequest, PeerMessage};
 use net::resp::slot::shard_of;
+use plog::configuration::Configuration;
 use plog::log_record::LogRecord;
 use plog::vocabulary::{EntityId, Generation, Lsn};
 
@@ -21,6 +23,7 @@ use crate::checkers::agreement::Agreement;
 use crate::checkers::bounds::Bounds;
 use crate::checkers::cursors::Cursors;
 use crate::checkers::lagging::Lagging;
+use crate::checkers::membership::Membership;
 use crate::checkers::order::Order;
 use crate::checkers::promises::Promises;
 use crate::checkers::rejoin::Rejoin;
@@ -36,6 +39,7 @@ pub mod bounds;
 pub mod cursors;
 mod lagging;
 mod loads;
+pub mod membership;
 mod mirror;
 pub mod order;
 pub mod promises;
@@ -97,6 +101,8 @@ impl Compared {
 pub struct Checkers {
     /// What is chosen, as the disks say.
     pub agreement: Agreement,
+    /// Who votes.
+    pub membership: Membership,
     abstention: Abstention,
     promises: Promises,
     rejoin: Rejoin,
@@ -110,14 +116,15 @@ pub struct Checkers {
 }
 
 impl Checkers {
-    /// For a replica set of so many.
+    /// For nodes with so many cores each, of which these vote at first.
     #[must_use]
-    pub fn new(replicas: usize) -> Self {
+    pub fn new(first: Configuration, cores: &[u16]) -> Self {
         Self {
-            agreement: Agreement::new(replicas),
+            agreement: Agreement::new(first, cores),
+            membership: Membership::new(first, cores),
             abstention: Abstention::default(),
             promises: Promises::default(),
-            rejoin: Rejoin::new(replicas),
+            rejoin: Rejoin::default(),
             reveal: Reveal::default(),
             order: Order::default(),
             cursors: Cursors::default(),
@@ -127,7 +134,8 @@ impl Checkers {
         }
     }
 
-    /// A record reached the disk of a node that knows such generations of all.
+    /// A record reached the disk of a node that knows such generations of all, and goes by such a
+    /// version of the membership.
     ///
     /// # Errors
     ///
@@ -136,10 +144,12 @@ impl Checkers {
         &mut self,
         node: u8,
         known: &[Generation; 5],
+        version: u32,
         record: &LogRecord,
     ) -> Result<(), Violation> {
         self.compared.votes += 1;
-        self.agreement.durable(node, known, record)?;
+        self.agreement.durable(node, known, version, record)?;
+        self.membership.durable(node, record);
         if let LogRecord::Entry { entity, entry, record, .. } = record {
             self.compared.promises += 1;
             self.promises.durable(node, *entity, *entry, record)?;
@@ -157,11 +167,12 @@ impl Checkers {
         &mut self,
         by: Boot,
         known: &[Generation; 5],
+        version: u32,
         record: &LogRecord,
     ) -> Result<(), Violation> {
         self.abstention.written(by, record.entity())?;
-        self.rejoin.written(by, record)?;
-        self.durable(by.node, known, record)
+        self.rejoin.written(by, self.agreement.configurations(), record)?;
+        self.durable(by.node, known, version, record)
     }
 
     /// A core begins anew, in this generation: what it held of the entities it owns is gone.
@@ -173,6 +184,8 @@ impl Checkers {
         owns: impl Fn(EntityId) -> bool,
     ) {
         self.abstention.forget(node, core);
+        self.agreement.lost(node, &owns);
+        self.membership.lost(node, &owns);
         self.promises.forget(node, &owns);
         self.reveal.forget(node, &owns);
         self.rejoin.lost((node, core), generation, owns, &self.agreement);
@@ -203,7 +216,7 @@ impl Checkers {
         self.abstention.unreadable(boot, entity);
     }
 
-    /// A message leaves a core.
+    /// A message leaves a core, said in a version of the membership.
     ///
     /// # Errors
     ///
@@ -212,12 +225,15 @@ impl Checkers {
         &mut self,
         from: Boot,
         to: (u8, u16),
+        version: u32,
         message: &PeerMessage,
     ) -> Result<(), Violation> {
         self.compared.messages += 1;
+        self.membership.speaks(from, version)?;
         self.agreement.message(from.node, message)?;
         self.reveal.message(from.node, message, &self.agreement)?;
-        self.rejoin.message(from, to, message)?;
+        let said_in = (version, self.agreement.configurations());
+        self.rejoin.message(from, to, said_in, message)?;
         self.abstention.message(from, message)
     }
 
@@ -362,6 +378,59 @@ impl Checkers {
     /// A node lost its disks, and what it knew of the others with them.
     pub fn wiped(&mut self, node: u8) {
         self.rejoin.wiped(node);
+        self.membership.wiped(node);
+    }
+
+    /// A node's disk names a configuration by which a core of it goes.
+    ///
+    /// # Errors
+    ///
+    /// The rule it breaks.
+    pub fn adopted(&mut self, by: Boot, configuration: Configuration) -> Result<(), Violation> {
+        self.membership.adopted(by.node, configuration, &self.agreement)?;
+        self.agreement.learn_configuration(configuration);
+        self.agreement.goes_by(by.node, by.core, configuration.version)
+    }
+
+    /// A core starts with the version on its node's disk.
+    ///
+    /// # Errors
+    ///
+    /// The rule it breaks.
+    pub fn starts_with(&mut self, boot: Boot, version: u32) -> Result<(), Violation> {
+        self.agreement.goes_by(boot.node, boot.core, version)
+    }
+
+    /// A node that lost its disks is whole again.
+    ///
+    /// # Errors
+    ///
+    /// The rule it breaks.
+    pub fn whole_again(&mut self, node: u8, version: u32) -> Result<(), Violation> {
+        self.membership.whole_again(node, version)
+    }
+
+    /// What a node's disk says of its votes on the membership.
+    ///
+    /// # Errors
+    ///
+    /// The rule it breaks.
+    pub fn voted(&mut self, node: u8, votes: &MembershipVotes) -> Result<(), Violation> {
+        self.membership.voted(node, votes)
+    }
+
+    /// A core says to hold all that was chosen before a version, of what it owns.
+    ///
+    /// # Errors
+    ///
+    /// When its disk does not.
+    pub fn settled(
+        &mut self,
+        by: Boot,
+        version: u32,
+        owns: impl Fn(EntityId) -> bool,
+    ) -> Result<(), Violation> {
+        self.membership.settled(by, version, owns)
     }
 
     /// The largest queues seen.

@@ -7,8 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use net::peer::message::{PeerMessage, ReadOutcome};
+use plog::configuration::{Configuration, Members};
 use plog::log_record::LogRecord;
-use plog::vocabulary::{EntityId, Entry, Generation};
+use plog::vocabulary::{AcceptorId, EntityId, Entry, Generation};
 
 use crate::checkers::agreement::Agreement;
 use crate::checkers::votes::Known;
@@ -18,14 +19,23 @@ use crate::checkers::{Boot, Violation};
 #[derive(Clone, Debug)]
 struct Asking {
     generation: Generation,
-    /// Whose last page it was sent, one bit each.
-    answered: u8,
+    /// Whose last page it was sent, by the version in which it was.
+    answered: BTreeMap<u32, Members>,
+}
+
+impl Asking {
+    /// Whether a majority of the voters of one version, without the node itself, answered in it.
+    fn has_enough(&self, node: u8, configurations: &[Configuration]) -> bool {
+        configurations.iter().any(|configuration| {
+            let answered = self.answered.get(&configuration.version).copied().unwrap_or_default();
+            configuration.voters.is_majority(answered.without(AcceptorId(node)))
+        })
+    }
 }
 
 /// See the module page.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rejoin {
-    needed: u32,
     asking: BTreeMap<(u8, u16), Asking>,
     /// The last entry that was chosen when the node lost what it held of the entity.
     chosen: BTreeMap<(u8, EntityId), Entry>,
@@ -35,11 +45,6 @@ pub(super) struct Rejoin {
 }
 
 impl Rejoin {
-    pub(super) fn new(replicas: usize) -> Self {
-        let needed = u32::try_from(replicas / 2 + 1).expect("few replicas");
-        Self { needed, ..Self::default() }
-    }
-
     /// A core begins anew, in this generation, without what it held of the entities it owns.
     pub(super) fn lost(
         &mut self,
@@ -48,7 +53,7 @@ impl Rejoin {
         owns: impl Fn(EntityId) -> bool,
         agreement: &Agreement,
     ) {
-        self.asking.insert((node, core), Asking { generation, answered: 0 });
+        self.asking.insert((node, core), Asking { generation, answered: BTreeMap::new() });
         self.lost.insert((node, core));
         for (entity, last) in agreement.last_entries().filter(|(entity, _)| owns(*entity)) {
             self.chosen.insert((node, entity), last);
@@ -60,17 +65,28 @@ impl Rejoin {
         self.said.retain(|(of, _), _| *of != node);
     }
 
-    pub(super) fn written(&self, by: Boot, record: &LogRecord) -> Result<(), Violation> {
+    pub(super) fn written(
+        &self,
+        by: Boot,
+        configurations: &[Configuration],
+        record: &LogRecord,
+    ) -> Result<(), Violation> {
         let LogRecord::Entry { entity, entry, record, .. } = record else { return Ok(()) };
         if record.chosen {
             return Ok(());
         }
-        self.votes(by, *entity, *entry)
+        self.votes(by, configurations, *entity, *entry)
     }
 
-    fn votes(&self, by: Boot, entity: EntityId, entry: Entry) -> Result<(), Violation> {
+    fn votes(
+        &self,
+        by: Boot,
+        configurations: &[Configuration],
+        entity: EntityId,
+        entry: Entry,
+    ) -> Result<(), Violation> {
         if let Some(asking) = self.asking.get(&(by.node, by.core))
-            && asking.answered.count_ones() < self.needed
+            && !asking.has_enough(by.node, configurations)
         {
             let what =
                 format!("{by:?} votes on {entity:?} {entry:?}, and asked too few: {asking:?}");
@@ -91,6 +107,7 @@ impl Rejoin {
         &mut self,
         from: Boot,
         to: (u8, u16),
+        (version, configurations): (u32, &[Configuration]),
         message: &PeerMessage,
     ) -> Result<(), Violation> {
         match message {
@@ -100,15 +117,16 @@ impl Rejoin {
                     && answer.done
                     && answer.counts_for >= Some(asking.generation)
                 {
-                    asking.answered |= 1 << from.node;
+                    let answered = asking.answered.entry(version).or_default();
+                    *answered = answered.with(AcceptorId(from.node));
                 }
                 Ok(())
             }
             PeerMessage::Entry(message) if !message.mine.chosen => {
-                self.votes(from, message.entity, message.entry)
+                self.votes(from, configurations, message.entity, message.entry)
             }
             PeerMessage::ReadAnswer(answer) if answer.outcome == ReadOutcome::Empty => {
-                self.votes(from, answer.entity, answer.entry)
+                self.votes(from, configurations, answer.entity, answer.entry)
             }
             _ => Ok(()),
         }
@@ -129,6 +147,7 @@ impl Rejoin {
 #[cfg(test)]
 mod tests {
     use net::peer::message::{PeerMessage, SweepAnswer};
+    use plog::configuration::Configuration;
     use plog::entry_record::EntryRecord;
     use plog::log_record::{LogRecord, LoggedValue};
     use plog::vocabulary::{AcceptorId, Ballot, BootEpoch, EntityId, Entry, Generation};
@@ -139,6 +158,10 @@ mod tests {
 
     const BOOT: Boot = Boot { node: 0, core: 0, start: 4 };
 
+    fn first() -> [Configuration; 1] {
+        [Configuration::initial(3)]
+    }
+
     fn promise() -> LogRecord {
         let promised = Ballot { round: 1, epoch: BootEpoch(1), acceptor: AcceptorId(1) };
         let record = EntryRecord { promised, ..EntryRecord::default() };
@@ -148,9 +171,14 @@ mod tests {
 
     #[test]
     fn a_vote_before_enough_answers_is_seen() {
-        let mut rejoin = Rejoin::new(3);
-        rejoin.written(BOOT, &promise()).unwrap();
-        rejoin.lost((0, 0), Generation(1), |_| true, &Agreement::new(3));
+        let mut rejoin = Rejoin::default();
+        rejoin.written(BOOT, &first(), &promise()).unwrap();
+        rejoin.lost(
+            (0, 0),
+            Generation(1),
+            |_| true,
+            &Agreement::new(Configuration::initial(3), &[1; 5]),
+        );
         for (node, generation, is_fine) in
             [(1, 1, false), (1, 2, false), (2, 0, false), (2, 2, true)]
         {
@@ -158,14 +186,14 @@ mod tests {
             let (after, entities) = (None, Vec::new());
             let answer = SweepAnswer { after, entities, done: true, counts_for };
             let from = Boot { node, core: 0, start: 1 };
-            rejoin.message(from, (0, 0), &PeerMessage::SweepAnswer(answer)).unwrap();
-            assert_eq!(rejoin.written(BOOT, &promise()).is_ok(), is_fine);
+            rejoin.message(from, (0, 0), (0, &first()), &PeerMessage::SweepAnswer(answer)).unwrap();
+            assert_eq!(rejoin.written(BOOT, &first(), &promise()).is_ok(), is_fine);
         }
     }
 
     #[test]
     fn a_generation_that_is_forgotten_is_seen() {
-        let mut rejoin = Rejoin::new(3);
+        let mut rejoin = Rejoin::default();
         let known = [0, 1, 0, 0, 0].map(Generation);
         rejoin.generations(BOOT, &known).unwrap();
         rejoin.generations(Boot { start: 9, ..BOOT }, &known).unwrap();

@@ -82,6 +82,8 @@ impl Reveal {
             | PeerMessage::Heartbeat
             | PeerMessage::Generations(_)
             | PeerMessage::Finish(_)
+            | PeerMessage::Configuration(_)
+            | PeerMessage::Membership(_)
             | PeerMessage::Transfer(_)
             | PeerMessage::TransferPage(_) => return Ok(()),
         };
@@ -166,7 +168,7 @@ mod tests {
     #[test]
     fn a_vote_must_be_on_disk_before_it_is_shown() {
         let mut reveal = Reveal::default();
-        let agreement = Agreement::new(3);
+        let agreement = Agreement::new(plog::configuration::Configuration::initial(3), &[1; 5]);
         let early = reveal.message(1, &shows(record(1)), &agreement).unwrap_err();
         assert_eq!(early.invariant, "persist-before-reveal");
         reveal.durable(1, EntityId(1), Entry(1), &record(1));
@@ -187,7 +189,7 @@ mod tests {
             applied: Entry::ZERO,
             chain: 0,
         });
-        let agreement = Agreement::new(3);
+        let agreement = Agreement::new(plog::configuration::Configuration::initial(3), &[1; 5]);
         reveal.message(1, &answer, &agreement).unwrap();
         reveal.durable(1, EntityId(1), Entry(1), &record(1));
         assert!(reveal.message(1, &answer, &agreement).is_err());

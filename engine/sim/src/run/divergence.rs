@@ -5,7 +5,7 @@
 
 use engine::request::Freshness;
 use net::resp::value::Value;
-use plog::vocabulary::{EntityId, Entry};
+use plog::vocabulary::{AcceptorId, EntityId, Entry};
 
 use crate::checkers::Violation;
 use crate::random::Random;
@@ -17,7 +17,8 @@ impl Run<'_> {
         let mut nodes = self.whole_nodes();
         nodes.retain(|node| !self.world.is_damageable(*node));
         let entities = self.entities();
-        let majority = usize::from(self.plan.replicas / 2 + 1);
+        let voters = self.world.newest_configuration().voters;
+        let majority = voters.majority();
         if nodes.len() <= majority || entities.is_empty() {
             return Ok(());
         }
@@ -25,7 +26,9 @@ impl Run<'_> {
         let node = nodes.swap_remove(random.index(nodes.len()));
         let other = nodes[random.index(nodes.len())];
         let applied = self.world.chosen_here(node, entity);
-        if applied == Entry::ZERO {
+        // The others alone have to go on, and to outvote it.
+        let go_on = voters.without(AcceptorId(node)).count() >= majority;
+        if applied == Entry::ZERO || !go_on {
             return Ok(());
         }
         self.world.coverage.divergences += 1;
@@ -81,7 +84,7 @@ impl Run<'_> {
         node: u8,
         entity: EntityId,
     ) -> Result<bool, Violation> {
-        let nodes: Vec<u8> = (0..self.world.node_count()).collect();
+        let nodes = self.whole_nodes();
         let config = *self.world.shard(self.world.owner(node, entity)).config();
         let is_kept = config.entities_in_memory_max > 2 && config.values_on_disk_above == 0;
         let is_compared = config.digest_every_us > 0

@@ -24,6 +24,7 @@ use crate::schedule::{Item, Kind, generate};
 use crate::world::{Lagging, World, WorldConfig};
 
 mod divergence;
+mod membership;
 
 /// The world's time for which a schedule is made, in microseconds; most runs are shorter.
 const SCHEDULE_US: u64 = 3_000_000;
@@ -55,7 +56,7 @@ const CONVERGES_WITHIN_US: u64 = 10_000_000;
 pub struct Plan {
     /// The seed.
     pub seed: u64,
-    /// 3 or 5.
+    /// 3 or 5: nodes, or where the membership changes, those that vote at first.
     pub replicas: u8,
     /// The mix.
     pub mix: &'static Mix,
@@ -87,9 +88,15 @@ impl Plan {
     #[must_use]
     pub fn new(seed: u64, replicas: u8, mix: &'static Mix, operations: usize) -> Self {
         let victims = victims(seed, replicas);
-        let schedule = generate(seed, &mix.rates, replicas, &victims, BEGIN_US, SCHEDULE_US);
+        let nodes = nodes(mix, replicas);
+        let schedule = generate(seed, &mix.rates, nodes, &victims, BEGIN_US, SCHEDULE_US);
         Self { seed, replicas, mix, operations, schedule }
     }
+}
+
+/// How many nodes there are.
+fn nodes(mix: &Mix, replicas: u8) -> u8 {
+    if mix.changes_membership() { plog::configuration::SLOTS_MAX } else { replicas }
 }
 
 /// The nodes whose disks may be damaged: as many as may fail at a time.
@@ -134,6 +141,9 @@ struct Run<'a> {
     next_item: usize,
     /// What ends when, ascending.
     ends: Vec<(u64, End)>,
+    /// What operators want of the membership.
+    goals: Vec<membership::Goal>,
+    members_random: Random,
 }
 
 /// Runs a plan to its end, or to the first violation.
@@ -142,7 +152,7 @@ pub fn run(plan: &Plan) -> Report {
     let mix = plan.mix;
     let mut world = World::with_config(WorldConfig {
         seed: plan.seed,
-        cores: cores(plan.seed, plan.replicas),
+        cores: cores(plan.seed, nodes(mix, plan.replicas)),
         faults: mix.faults,
         transport: mix.transport,
         configure: mix.configure,
@@ -152,6 +162,7 @@ pub fn run(plan: &Plan) -> Report {
         drift_ppm_max: mix.drift_ppm_max,
         mirrors: mix.mirrors,
         lagging: Some(lagging(plan.seed)),
+        membership: mix.changes_membership().then_some(plan.replicas),
     });
     let victims = victims(plan.seed, plan.replicas);
     let harms = mix.rates.rot + mix.rates.misdirections > 0 || mix.faults.read_error > 0;
@@ -165,6 +176,8 @@ pub fn run(plan: &Plan) -> Report {
         clients: Clients::new(plan.seed, mix.workload, plan.operations),
         next_item: 0,
         ends: Vec::new(),
+        goals: Vec::new(),
+        members_random: Random::stream(plan.seed, "members"),
     };
     let result = run.phases();
     run.report(result)
@@ -174,6 +187,7 @@ impl Run<'_> {
     fn phases(&mut self) -> Result<u64, Violation> {
         self.safety()?;
         self.liveness()?;
+        self.membership()?;
         self.promptness()?;
         self.quiet_convergence()?;
         self.touch_everything()?;
@@ -226,6 +240,7 @@ impl Run<'_> {
             self.next_item += 1;
             self.begin(item);
         }
+        self.pursue();
         // A node that ended by itself, for a failed write, is started again by its supervisor.
         for node in 0..self.world.node_count() {
             let start = End::Start(node);
@@ -254,6 +269,9 @@ impl Run<'_> {
     /// or whose disks may rot, no more than a minority loses anything at a time.
     fn may_lose(&self, node: u8) -> bool {
         let world = &self.world;
+        if world.changes_membership() {
+            return self.members_may_lose(node);
+        }
         let others = (0..world.node_count()).filter(|other| *other != node);
         let lossy = others.filter(|other| !world.is_whole(*other) || world.is_damageable(*other));
         world.is_whole(node) && lossy.count() < usize::from(world.node_count() / 2)
@@ -301,6 +319,7 @@ impl Run<'_> {
             Kind::Misdirect => {
                 self.world.misdirect(node);
             }
+            Kind::ChangeMembers => self.want(node, other, duration_us),
             Kind::Wipe => {
                 if self.may_lose(node) {
                     self.crash(node, until);
@@ -362,7 +381,8 @@ impl Run<'_> {
             }
             self.world.advance(20_000);
             self.fine()?;
-            let lost = (0..self.world.node_count()).find(|node| !self.world.is_whole(*node));
+            let members = (0..self.world.node_count()).filter(|node| self.world.is_member(*node));
+            let lost = { members }.find(|node| !self.world.is_whole(*node));
             let Some(node) = lost else { return Ok(()) };
             if self.world.now() > deadline {
                 let what = format!("node {node} lost something and never takes part again");
@@ -386,7 +406,9 @@ impl Run<'_> {
 
     /// Nodes that have to hold everything in the end.
     fn whole_nodes(&self) -> Vec<u8> {
-        (0..self.world.node_count()).filter(|node| self.world.is_up(*node)).collect()
+        let world = &self.world;
+        let is_whole = |node: &u8| world.is_up(*node) && world.is_member(*node);
+        (0..world.node_count()).filter(is_whole).collect()
     }
 
     fn convergence(

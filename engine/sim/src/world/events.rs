@@ -140,7 +140,8 @@ impl World {
         let boot = Boot { node: id.node, core: id.core, start: node.starts };
         let identity = node.log_identity(id);
         let core = &node.cores[usize::from(id.core)];
-        let known = core.shard.as_ref().expect("it writes").known_generations();
+        let shard = core.shard.as_ref().expect("it writes");
+        let (known, version) = (shard.known_generations(), shard.configuration().version);
         // A new segment's header stands before its first frame.
         let begin = if write.offset == 0 { BLOCK_SIZE } else { 0 };
         let frame = &write.buffer[begin..];
@@ -150,7 +151,7 @@ impl World {
         while !payload.is_empty() {
             let (record, used) = LogRecord::decode(payload).expect("its records are whole");
             payload = &payload[used..];
-            self.checker.written(boot, &known, &record)?;
+            self.checker.written(boot, &known, version, &record)?;
             let is_vote = matches!(&record, LogRecord::Entry { record, .. } if !record.chosen);
             let has_lost = self.checker.has_lost(id.node, id.core);
             self.coverage.votes_after_losses += u64::from(is_vote && has_lost);

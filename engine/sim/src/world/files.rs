@@ -137,8 +137,9 @@ impl World {
         self.coverage.checkpointed += images.len() as u64;
         let shard = self.core(id).shard.as_ref().expect("it adopts");
         let known = shard.known_generations();
+        let version = shard.configuration().version;
         for image in images {
-            self.checker.durable(id.node, &known, &image)?;
+            self.checker.durable(id.node, &known, version, &image)?;
         }
         Ok(())
     }

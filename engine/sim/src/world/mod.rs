@@ -17,6 +17,7 @@ use net::resp::arguments::Arguments;
 use net::resp::slot::{entity_of, shard_of};
 use net::resp::value::Value;
 use plog::checkpoint::pointer::Pointer;
+use plog::configuration::Configuration;
 use plog::index::EntityIndex;
 use plog::segment::{SegmentId, SpareId};
 use plog::vocabulary::{AcceptorId, BootEpoch, EntityId, Entry, Generation};
@@ -38,6 +39,7 @@ mod event_queue;
 mod events;
 mod files;
 mod link;
+mod membership;
 mod mirrors;
 mod network;
 mod node;
@@ -96,6 +98,8 @@ pub struct WorldConfig {
     pub mirrors: bool,
     /// How replicas find out what they lack; `None`: as the configuration has it.
     pub lagging: Option<Lagging>,
+    /// How many nodes vote at first, where that changes; `None`: all, for ever.
+    pub membership: Option<u8>,
 }
 
 /// How replicas find out what they lack.
@@ -123,6 +127,7 @@ impl WorldConfig {
             drift_ppm_max: 0,
             mirrors: false,
             lagging: None,
+            membership: None,
         }
     }
 }
@@ -258,13 +263,14 @@ impl World {
         let stream = |purpose| Random::stream(seed, purpose);
         let mut clocks = stream("clocks");
         let drift_max = i64::from(config.drift_ppm_max);
+        let slots = u8::try_from(config.cores.len()).expect("few nodes");
+        let first = Configuration::initial(config.membership.unwrap_or(slots));
         let nodes = config.cores.iter().zip(0..).map(|(cores, id)| {
             let range = 2 * u64::from(config.drift_ppm_max) + 1;
             let drift = i64::try_from(clocks.below(range)).expect("small") - drift_max;
-            Node::new(id, *cores, config.cores.len(), Clock::new(drift))
+            Node::new(id, *cores, config.cores.len(), Clock::new(drift), first)
         });
         let nodes: Vec<Node> = nodes.collect();
-        let replicas = nodes.len();
         let chances = Chances {
             driver: Random::new(seed),
             delay: stream("delay"),
@@ -279,6 +285,7 @@ impl World {
             files: stream("files"),
             mirrors: stream("mirrors"),
         };
+        let checker = Checkers::new(first, &config.cores);
         let mut world = Self {
             now: 1,
             config,
@@ -293,7 +300,7 @@ impl World {
             may_be_damaged: Vec::new(),
             held: Vec::new(),
             hold: None,
-            checker: Checkers::new(replicas),
+            checker,
             coverage: Coverage::default(),
             trace: Trace::default(),
             violation: None,
@@ -606,8 +613,10 @@ impl World {
             };
             let shard = self.core(id).shard.as_ref().expect("it just spoke");
             let known = shard.generations().map(|notice| notice.known).unwrap_or_default();
+            let version = shard.configuration().version;
+            let receiver = (to.node, to.core);
             let shown = (self.checker.generations(boot, &known))
-                .and_then(|()| self.checker.message(boot, (to.node, to.core), &outgoing.message));
+                .and_then(|()| self.checker.message(boot, receiver, version, &outgoing.message));
             self.note(shown);
             self.look_at_lag(boot, to, &outgoing.message);
             self.send(id, to, outgoing.message);
@@ -661,6 +670,11 @@ impl World {
                 let core = self.core(id);
                 // What was lost meanwhile is not made up for.
                 core.abstention = core.abstention.filter(|known| !known.is_made_up_for(epoch));
+                if self.is_whole(id.node) {
+                    let version = self.configuration_of(id.node).version;
+                    let whole = self.checker.whole_again(id.node, version);
+                    self.note(whole);
+                }
             }
             ShardEvent::Superseded { by } => {
                 let what = format!("{boot:?} hears of its own later generation {by:?}");
@@ -670,6 +684,9 @@ impl World {
                 self.coverage.floors_waited_for += u64::try_from(entities).expect("few");
             }
             ShardEvent::InStep { .. } => self.coverage.in_step_again += 1,
+            ShardEvent::Configuration(configuration) => self.adopt(id, boot, configuration),
+            ShardEvent::MembershipVotes(votes) => self.keep_membership_votes(id, votes),
+            ShardEvent::Settled { version } => self.settle(id, boot, version),
             ShardEvent::Diverged { .. } | ShardEvent::ChainDiffers { .. } => {}
         }
     }

@@ -10,6 +10,7 @@ use net::peer::handshake::{
     HandshakeDialler, PeerIdentity, Target,
 };
 use net::peer::message::{GenerationsNotice, PeerMessage};
+use plog::configuration::Configuration;
 use plog::vocabulary::{AcceptorId, BootEpoch, Generation};
 
 use crate::trace::What;
@@ -25,15 +26,19 @@ const REDIAL_MAX_US: u64 = 20_000;
 /// Writes one frame.
 fn encode(
     encoder: &mut FrameEncoder,
-    generations: Option<GenerationsNotice>,
+    (generations, configuration): (Option<GenerationsNotice>, Option<Configuration>),
     message: PeerMessage,
     bytes: &mut Vec<u8>,
 ) {
-    let encoded = match generations {
-        Some(notice) => encoder.encode(&[PeerMessage::Generations(notice), message], bytes),
-        None => encoder.encode(slice::from_ref(&message), bytes),
-    };
-    encoded.expect("messages fit a frame");
+    if generations.is_none() && configuration.is_none() {
+        let encoded = encoder.encode(slice::from_ref(&message), bytes);
+        encoded.expect("messages fit a frame");
+        return;
+    }
+    let notices = generations.map(PeerMessage::Generations);
+    let notices = notices.into_iter().chain(configuration.map(PeerMessage::Configuration));
+    let messages: Vec<PeerMessage> = notices.chain([message]).collect();
+    encoder.encode(&messages, bytes).expect("messages fit a frame");
 }
 
 /// Who refused, and why.
@@ -250,7 +255,7 @@ impl World {
         let generation = self.links[&(from, to)].generation;
         let mut bytes = Vec::new();
         let mut encoder = FrameEncoder::new(FRAME_SIZE_MAX);
-        encode(&mut encoder, self.generations_of(from), message, &mut bytes);
+        encode(&mut encoder, self.notices_of(from), message, &mut bytes);
         let sender = self.nodes[usize::from(from.node)].boot().generation();
         if self.chances.duplication.happens(faults.duplication) {
             self.coverage.duplicated_frames += 1;
@@ -265,7 +270,7 @@ impl World {
 
     fn send_on_stream(&mut self, from: CoreId, to: CoreId, message: PeerMessage) {
         let is_cut = self.is_cut(from.node, to.node);
-        let generations = self.generations_of(from);
+        let notices = self.notices_of(from);
         let link = self.links.get_mut(&(from, to)).expect("it is up");
         if link.under_way > UNDER_WAY_MAX {
             link.is_behind = true;
@@ -273,7 +278,7 @@ impl World {
             return;
         }
         let mut bytes = Vec::new();
-        encode(&mut link.encoder, generations, message, &mut bytes);
+        encode(&mut link.encoder, notices, message, &mut bytes);
         link.under_way += bytes.len();
         let generation = link.generation;
         if is_cut {
@@ -316,10 +321,13 @@ impl World {
         }
     }
 
-    /// What every frame of a core begins with, when it has something to say of generations.
-    fn generations_of(&self, from: CoreId) -> Option<GenerationsNotice> {
+    /// What every frame of a core begins with, when it has something to say of generations, or
+    /// when the membership changes.
+    fn notices_of(&self, from: CoreId) -> (Option<GenerationsNotice>, Option<Configuration>) {
         let core = &self.nodes[usize::from(from.node)].cores[usize::from(from.core)];
-        core.shard.as_ref().and_then(StringShard::generations)
+        let shard = core.shard.as_ref();
+        let generations = shard.and_then(StringShard::generations);
+        (generations, shard.and_then(StringShard::configuration_notice))
     }
 
     pub(super) fn handle_frame(

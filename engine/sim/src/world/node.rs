@@ -2,12 +2,14 @@
 
 use engine::abstention::Abstention;
 use engine::config::ShardConfig;
+use engine::membership::MembershipVotes;
 use engine::shard::StringShard;
 use engine::time::Time;
 use net::peer::handshake::{LocalNode, PeerIdentity, Remembered};
 use plog::checkpoint::pointer::Pointer;
 use plog::checkpoint::table::Row;
 use plog::checkpoint::writer::CheckpointWrite;
+use plog::configuration::Configuration;
 use plog::identity::LogIdentity;
 use plog::log::SegmentWrite;
 use plog::log_config::LogConfig;
@@ -20,6 +22,7 @@ use crate::disk::Disk;
 use crate::part::read_part;
 use crate::world::CoreId;
 use crate::world::clock::Clock;
+use crate::world::membership::MembershipFacts;
 use crate::world::mirrors::LiveMirror;
 
 /// The cluster that every simulated node belongs to.
@@ -50,6 +53,8 @@ pub(super) struct Core {
     pub(super) mirror: Option<LiveMirror>,
     /// The generation in which its log began.
     pub(super) log_generation: Generation,
+    /// In which start it settled which version of the membership last.
+    pub(super) settled: Option<(u32, u32)>,
 }
 
 /// How far a node with new disks is.
@@ -80,6 +85,8 @@ pub(super) struct Node {
     pub(super) remembered: Vec<Remembered>,
     /// The generations of all that it knows, durably.
     pub(super) generations: [Generation; 5],
+    /// Who votes, and how it voted on that, durably.
+    pub(super) membership: MembershipFacts,
     /// While its disks are new: who registered it, and in which generation.
     pub(super) registering: Option<Registering>,
     /// It crashes when it has let out so many more messages and replies.
@@ -87,7 +94,13 @@ pub(super) struct Node {
 }
 
 impl Node {
-    pub(super) fn new(id: u8, cores: u16, nodes: usize, clock: Clock) -> Self {
+    pub(super) fn new(
+        id: u8,
+        cores: u16,
+        nodes: usize,
+        clock: Clock,
+        configuration: Configuration,
+    ) -> Self {
         let core = |core| Core {
             id: CoreId { node: id, core },
             disk: Disk::default(),
@@ -100,7 +113,9 @@ impl Node {
             log_generation: Generation::FIRST,
             started: Time::default(),
             mirror: None,
+            settled: None,
         };
+        let membership = MembershipFacts { configuration, votes: MembershipVotes::NONE };
         Self {
             epoch: 0,
             starts: 0,
@@ -110,6 +125,7 @@ impl Node {
             frozen_until: 0,
             remembered: vec![Remembered::NeverMet; nodes],
             generations: [Generation::FIRST; 5],
+            membership,
             registering: None,
             dies_after: None,
         }
@@ -120,7 +136,8 @@ impl Node {
     }
 
     /// Forgets everything that a disk held.
-    pub(super) fn wipe(&mut self, fresh: u128) {
+    pub(super) fn wipe(&mut self, fresh: u128, first: Configuration) {
+        self.membership = MembershipFacts { configuration: first, votes: MembershipVotes::LOST };
         self.epoch = 0;
         self.incarnation = fresh;
         self.remembered.fill(Remembered::NeverMet);

@@ -69,11 +69,19 @@ impl World {
         let boot = self.nodes[index].boot();
         let start = self.nodes[index].starts;
         let known = self.nodes[index].generations;
+        let membership = self.nodes[index].membership;
         let is_full = self.full.contains(&node);
         let now = self.clock_of(node);
         for (id, mut core) in self.core_ids(node).into_iter().zip(recovered) {
             core.shard.know_generations(known);
-            self.look_at_recovery(Boot { node, core: id.core, start }, boot, &core);
+            if self.changes_membership() {
+                core.shard.know_membership(membership.configuration, membership.votes);
+            }
+            let this = Boot { node, core: id.core, start };
+            self.look_at_recovery(this, boot, &core);
+            let version = core.shard.configuration().version;
+            let starts = self.checker.starts_with(this, version);
+            self.note(starts);
             let pointer = self.core(id).disk.pointer;
             let tail = core.outcome.tail();
             let mut shard = core.shard;
@@ -118,6 +126,9 @@ impl World {
             (config.core, config.core_count) = (id.core, core_count);
             config.seed ^= self.config.seed;
             (self.config.configure)(&mut config);
+            if let Some(voters) = self.config.membership {
+                (config.changes_membership, config.first_voters) = (true, voters);
+            }
             if let Some(lagging) = self.config.lagging {
                 config.digest_every_us = lagging.digest_every_us;
                 config.lag_entities_max = lagging.entities_max;
@@ -176,7 +187,9 @@ impl World {
         self.note(looked);
         let known = recovered.shard.known_generations();
         for record in &recovered.unreported {
-            let seen = self.checker.durable(boot.node, &known, record);
+            // Nobody heard of it: it counts as of when the node stopped.
+            let version = self.checker.agreement.version_of(boot.node, boot.core);
+            let seen = self.checker.durable(boot.node, &known, version, record);
             self.note(seen);
         }
     }
@@ -494,7 +507,8 @@ impl World {
     pub fn wipe(&mut self, node: u8) {
         assert!(!self.is_up(node), "wiped when it is down");
         let fresh = 1 + u128::from(self.chances.errors.draw());
-        self.nodes[usize::from(node)].wipe(fresh);
+        let first = self.first_configuration();
+        self.nodes[usize::from(node)].wipe(fresh, first);
         self.checker.wiped(node);
         self.coverage.wipes += 1;
         self.trace.note(self.now, What::Wipe { node });

@@ -61,7 +61,8 @@ impl<M: StateMachine> Shard<M> {
     }
 
     fn transfer_from_next(&mut self, given_up: Vec<AcceptorId>) {
-        let peers = self.sweeps.peers();
+        let members = self.context.configuration.members();
+        let peers = self.sweeps.peers().filter(move |peer| members.contains(peer.acceptor));
         let next = peers.clone().find(|peer| !given_up.contains(&peer.acceptor));
         let now = self.context.now;
         // What is there already was brought before a restart, by another peer, or by live traffic.
