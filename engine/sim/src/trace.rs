@@ -134,6 +134,9 @@ pub fn describe(message: &PeerMessage) -> (&'static str, Entry, u64) {
         PeerMessage::Finish(request) => ("finish", request.entry, 0),
         PeerMessage::Transfer(_) => ("transfer", Entry::ZERO, 0),
         PeerMessage::TransferPage(_) => ("transfer page", Entry::ZERO, 0),
+        PeerMessage::Compare(request) => ("compare", Entry::ZERO, request.check),
+        PeerMessage::Compared(answer) => ("compared", answer.applied, answer.check),
+        PeerMessage::Copy(request) => ("copy", request.entry, 0),
     }
 }
 

@@ -177,6 +177,8 @@ impl<M: StateMachine> Shard<M> {
             | PeerMessage::ReadCheck(_)
             | PeerMessage::CatchUp(_)
             | PeerMessage::Finish(_)
+            | PeerMessage::Compare(_)
+            | PeerMessage::Copy(_)
             | PeerMessage::Forward(_) => {
                 message.entity().is_some_and(|entity| self.is_rejoining(entity))
             }
@@ -228,9 +230,12 @@ impl<M: StateMachine> Shard<M> {
             | PeerMessage::Chosen(_)
             | PeerMessage::Newer(_)
             | PeerMessage::Finish(_)
+            | PeerMessage::Compare(_)
+            | PeerMessage::Copy(_)
             | PeerMessage::ReadCheck(_) => self.context.counters.abstained += 1,
             // Nobody here asks.
             PeerMessage::ReadAnswer(_)
+            | PeerMessage::Compared(_)
             | PeerMessage::CatchUpAnswer(_)
             | PeerMessage::Image(_)
             | PeerMessage::SweepAnswer(_)

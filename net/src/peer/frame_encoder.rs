@@ -230,7 +230,10 @@ pub fn archived_size(message: &PeerMessage) -> usize {
         | PeerMessage::Finish(_)
         | PeerMessage::Lag(_)
         | PeerMessage::Transfer(_)
-        | PeerMessage::TransferPage(_) => 0,
+        | PeerMessage::TransferPage(_)
+        | PeerMessage::Compare(_)
+        | PeerMessage::Compared(_)
+        | PeerMessage::Copy(_) => 0,
     };
     size_of::<ArchivedPeerMessage>() + outside
 }
@@ -258,5 +261,8 @@ pub(crate) fn message_kind(message: &PeerMessage) -> &'static str {
         PeerMessage::LagAnswer(_) => "lag answer",
         PeerMessage::Transfer(_) => "transfer",
         PeerMessage::TransferPage(_) => "transfer page",
+        PeerMessage::Compare(_) => "compare",
+        PeerMessage::Compared(_) => "compared",
+        PeerMessage::Copy(_) => "copy",
     }
 }

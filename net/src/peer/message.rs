@@ -55,6 +55,12 @@ pub enum PeerMessage {
     Transfer(TransferRequest),
     /// The images that a [`TransferRequest`] asked for have been sent.
     TransferPage(TransferPage),
+    /// Asks for the chain of an entity of which the sender's copy is in doubt.
+    Compare(CompareRequest),
+    /// Answer to a [`CompareRequest`]. Only a copy that is the sender's own has a word.
+    Compared(CompareAnswer),
+    /// Asks for an entity's [`PeerMessage::Image`] in place of a copy that a majority contradicts.
+    Copy(CopyRequest),
 }
 
 /// A value's name and bytes.
@@ -448,6 +454,38 @@ pub struct TransferPage {
     pub next: Option<EntityId>,
 }
 
+/// Asks how far the receiver's copy of an entity is, and for its chain there.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Eq, PartialEq)]
+pub struct CompareRequest {
+    /// The entity.
+    pub entity: EntityId,
+    /// Names this round of questions, so that a word of an earlier one never counts.
+    pub check: u64,
+}
+
+/// A replica's word on an entity's history.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Eq, PartialEq)]
+pub struct CompareAnswer {
+    /// The entity.
+    pub entity: EntityId,
+    /// The question's name.
+    pub check: u64,
+    /// The last entry the sender applied.
+    pub applied: Entry,
+    /// The checksum chain there.
+    pub chain: u32,
+}
+
+/// Asks for a whole entity, at an entry or a later one. Who has no such copy, or one that is itself
+/// in doubt, does not answer.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Eq, PartialEq)]
+pub struct CopyRequest {
+    /// The entity.
+    pub entity: EntityId,
+    /// The last entry the asker applied.
+    pub entry: Entry,
+}
+
 impl PeerMessage {
     /// The entity the message is about, or `None` for one that is about the connection.
     #[must_use]
@@ -464,6 +502,9 @@ impl PeerMessage {
             Self::Forward(message) => Some(message.entity),
             Self::ForwardAnswer(message) => Some(message.entity),
             Self::Finish(message) => Some(message.entity),
+            Self::Compare(message) => Some(message.entity),
+            Self::Compared(message) => Some(message.entity),
+            Self::Copy(message) => Some(message.entity),
             Self::Sweep(_)
             | Self::SweepAnswer(_)
             | Self::SweepHint
@@ -500,6 +541,9 @@ impl PeerMessage {
             | Self::LagAnswer(_)
             | Self::Transfer(_)
             | Self::TransferPage(_)
+            | Self::Compare(_)
+            | Self::Compared(_)
+            | Self::Copy(_)
             | Self::SweepHint
             | Self::Heartbeat => 0,
         }

@@ -179,6 +179,8 @@ pub fn check(message: &PeerMessage, replicas: u8) -> Result<(), InvalidMessage> 
             message.known.iter().try_for_each(|generation| check_generation(*generation))
         }
         PeerMessage::Finish(message) => check_entry(message.entry),
+        PeerMessage::Compared(message) => check_plausible(message.applied),
+        PeerMessage::Copy(message) => check_plausible(message.entry),
         PeerMessage::Lag(message) => match message.asks {
             _ if message.core_count == 0 => Err(InvalidMessage::NoCores),
             LagQuestion::Range(range) if range.core_count == 0 => Err(InvalidMessage::NoCores),
@@ -197,6 +199,7 @@ pub fn check(message: &PeerMessage, replicas: u8) -> Result<(), InvalidMessage> 
         | PeerMessage::SweepHint
         | PeerMessage::Transfer(_)
         | PeerMessage::TransferPage(_)
+        | PeerMessage::Compare(_)
         | PeerMessage::Heartbeat => Ok(()),
     }
 }

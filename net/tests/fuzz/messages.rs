@@ -3,11 +3,12 @@
 use std::rc::Rc;
 
 use net::peer::message::{
-    CarriedValue, CatchUpAnswer, CatchUpRequest, ChosenEntry, ChosenNotice, EntityImage,
-    EntryMessage, FinishRequest, ForwardAnswer, ForwardedCommand, GenerationsNotice, LagAnswer,
-    LagCursor, LagFound, LagPage, LagPlace, LagQuestion, LagRange, LagRequest, LaggingEntity,
-    NewerNotice, PeerMessage, Position, ReadAnswer, ReadCheck, ReadOutcome, Request, SweepAnswer,
-    SweepRequest, SweptEntity, TransferPage, TransferRequest,
+    CarriedValue, CatchUpAnswer, CatchUpRequest, ChosenEntry, ChosenNotice, CompareAnswer,
+    CompareRequest, CopyRequest, EntityImage, EntryMessage, FinishRequest, ForwardAnswer,
+    ForwardedCommand, GenerationsNotice, LagAnswer, LagCursor, LagFound, LagPage, LagPlace,
+    LagQuestion, LagRange, LagRequest, LaggingEntity, NewerNotice, PeerMessage, Position,
+    ReadAnswer, ReadCheck, ReadOutcome, Request, SweepAnswer, SweepRequest, SweptEntity,
+    TransferPage, TransferRequest,
 };
 use net::peer::message_rules::ENTRY_MAX;
 use plog::entry_record::EntryRecord;
@@ -199,7 +200,7 @@ fn lag_answer(random: &mut Random) -> LagAnswer {
 /// A message of any kind.
 pub fn any_message(random: &mut Random) -> PeerMessage {
     let first = 1 + small(random, 100);
-    match random.below(20) {
+    match random.below(23) {
         0 => PeerMessage::Entry(entry_message(random)),
         1 => PeerMessage::Chosen(ChosenNotice {
             entity: entity(random),
@@ -267,6 +268,17 @@ pub fn any_message(random: &mut Random) -> PeerMessage {
             begin: maybe(random, entity),
             next: maybe(random, entity),
         }),
+        19 => {
+            let request = CompareRequest { entity: entity(random), check: random.next() };
+            PeerMessage::Compare(request)
+        }
+        20 => PeerMessage::Compared(CompareAnswer {
+            entity: entity(random),
+            check: random.next(),
+            applied: entry(random),
+            chain: 3,
+        }),
+        21 => PeerMessage::Copy(CopyRequest { entity: entity(random), entry: entry(random) }),
         _ => PeerMessage::Heartbeat,
     }
 }

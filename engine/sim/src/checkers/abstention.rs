@@ -91,6 +91,9 @@ impl Abstention {
             | PeerMessage::ReadAnswer(_)
             | PeerMessage::CatchUp(_)
             | PeerMessage::Finish(_)
+            | PeerMessage::Compare(_)
+            | PeerMessage::Compared(_)
+            | PeerMessage::Copy(_)
             | PeerMessage::Image(_) => {
                 message.entity().is_some_and(|entity| self.covers(from, entity))
             }
