@@ -157,6 +157,7 @@ fn every_kind() -> Vec<PeerMessage> {
         PeerMessage::TransferPage(TransferPage {
             begin: Some(entity),
             next: Some(EntityId(u64::MAX)),
+            sent: true,
         }),
     ]
     .into_iter()

@@ -214,7 +214,7 @@ impl<M: StateMachine> Shard<M> {
                 self.send_sweep(from, PeerMessage::LagAnswer(answer));
             }
             PeerMessage::Transfer(request) => {
-                let nothing = TransferPage { begin: request.begin, next: None };
+                let nothing = TransferPage { begin: request.begin, next: None, sent: true };
                 self.context.send_to_core(from, PeerMessage::TransferPage(nothing));
             }
             PeerMessage::ReadCheck(check) if planted!("abstainer-answers-checks") => {

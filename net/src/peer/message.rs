@@ -53,7 +53,7 @@ pub enum PeerMessage {
     LagAnswer(LagAnswer),
     /// Asks for many whole entities: [`PeerMessage::Image`]s, then a [`PeerMessage::TransferPage`].
     Transfer(TransferRequest),
-    /// The images that a [`TransferRequest`] asked for have been sent.
+    /// Where the page that a [`TransferRequest`] asked for ends; again when its images were sent.
     TransferPage(TransferPage),
     /// Asks for the chain of an entity of which the sender's copy is in doubt.
     Compare(CompareRequest),
@@ -445,13 +445,16 @@ pub struct TransferRequest {
     pub core_count: u16,
 }
 
-/// The end of a page of images.
+/// The end of a page of images. It is told at once, so that the next page can be asked for while
+/// this one is read and sent, and again after the images.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Eq, PartialEq)]
 pub struct TransferPage {
     /// The place that was asked with.
     pub begin: Option<EntityId>,
     /// Where the next page begins; `None` when there is none.
     pub next: Option<EntityId>,
+    /// Whether all images of this page have been sent.
+    pub sent: bool,
 }
 
 /// Asks how far the receiver's copy of an entity is, and for its chain there.

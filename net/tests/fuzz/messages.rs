@@ -267,6 +267,7 @@ pub fn any_message(random: &mut Random) -> PeerMessage {
         18 => PeerMessage::TransferPage(TransferPage {
             begin: maybe(random, entity),
             next: maybe(random, entity),
+            sent: random.below(2) == 0,
         }),
         19 => {
             let request = CompareRequest { entity: entity(random), check: random.next() };
