@@ -61,6 +61,15 @@ pub enum Event {
         /// Whether it was this replica's copy all along; else it was replaced by a peer's.
         was_right: bool,
     },
+    /// An entity's image could not be read back. What it promised is known, so that it loses
+    /// nothing but time: it takes a peer's image, and is served through the others until a majority
+    /// has confirmed that.
+    ImageLost {
+        /// The entity.
+        entity: EntityId,
+        /// The record.
+        at: Location,
+    },
     /// An entity's records could not be read back. It abstains here until the core has rejoined;
     /// see [`Abstention::of_unreadable`](crate::abstention::Abstention::of_unreadable).
     Unreadable {

@@ -216,6 +216,8 @@ coverage! {
     divergences,
     /// Copies that were in doubt and are not any more.
     healed,
+    /// Images that could not be read back and were taken from the others.
+    lost_images,
     /// Disks replayed from their beginning and compared.
     replays,
     /// Entries executed by that.

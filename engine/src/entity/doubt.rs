@@ -77,6 +77,15 @@ impl<M: StateMachine> Entity<M> {
         held: Held,
         reason: &'static str,
     ) {
+        if self.doubt.is_none() {
+            context.counters.diverged += 1;
+            context.events.push_back(Event::Diverged { entity: self.id, entry, reason });
+        }
+        self.doubt_copy(context, held);
+    }
+
+    /// The copy here cannot be served.
+    pub(super) fn doubt_copy(&mut self, context: &mut Context, held: Held) {
         match &mut self.doubt {
             Some(doubt) if held == Held::Own || doubt.held == Held::Lost => {}
             Some(doubt) => {
@@ -94,9 +103,7 @@ impl<M: StateMachine> Entity<M> {
                     asked: None,
                     turn: context.me().0,
                 }));
-                context.counters.diverged += 1;
                 context.in_doubt += 1;
-                context.events.push_back(Event::Diverged { entity: self.id, entry, reason });
             }
         }
         self.refuse_all(context);
@@ -112,6 +119,16 @@ impl<M: StateMachine> Entity<M> {
     pub(crate) fn learns(&self) -> bool {
         let held = self.doubt.as_ref().map(|doubt| doubt.held);
         !matches!(held, Some(Held::Nothing | Held::Lost))
+    }
+
+    /// Whether the copy here follows from this replica's own log, in doubt or not.
+    pub(crate) fn is_own(&self) -> bool {
+        self.doubt.as_ref().is_none_or(|doubt| doubt.held == Held::Own)
+    }
+
+    /// Whether a copy that is not may still become one that serves.
+    pub(crate) fn may_heal(&self) -> bool {
+        self.doubt.as_ref().is_none_or(|doubt| doubt.held != Held::Lost)
     }
 
     /// Compares a peer's checksum chain with the own one at the same entry.

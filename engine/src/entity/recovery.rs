@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use plog::assemble::LoadedEntity;
 use plog::log_record::{LogRecord, LoggedValue};
+use plog::planted;
 use plog::vocabulary::Entry;
 
 use crate::context::Context;
@@ -67,6 +68,23 @@ impl<M: StateMachine> Entity<M> {
         }
         self.apply_recovered(context);
         true
+    }
+
+    /// Everything a load plan named was read, but for the image at `applied`. What was promised and
+    /// accepted since is there; the state has to come from the others.
+    pub(crate) fn restore_without_image(
+        &mut self,
+        context: &mut Context,
+        applied: Entry,
+        loaded: &LoadedEntity,
+    ) {
+        assert!(loaded.image.is_none(), "called without an image");
+        (self.applied, self.max_chosen, self.image_at) = (applied, applied, applied);
+        self.slots.close_up_to(applied);
+        if !planted!("lost-image-serves") {
+            self.doubt_copy(context, Held::Nothing);
+        }
+        self.restore(context, loaded);
     }
 
     /// Everything a load plan named was read.

@@ -791,7 +791,8 @@ impl<M: StateMachine> Shard<M> {
     /// Applied entry and chain of an entity in memory: for checkers.
     #[must_use]
     pub fn applied(&self, id: EntityId) -> Option<(Entry, u32)> {
-        self.entities.get(id).map(|entity| (entity.applied(), entity.chain()))
+        let known = self.entities.get(id).filter(|entity| entity.learns())?;
+        Some((known.applied(), known.chain()))
     }
 
     /// An entity in memory as [`crate::entity_state`] encodes it: for checkers.
@@ -802,7 +803,8 @@ impl<M: StateMachine> Shard<M> {
 
     /// Every entity in memory with its applied entry and chain, in a stable order: for checkers.
     pub fn chains(&self) -> impl Iterator<Item = (EntityId, Entry, u32)> {
-        self.entities.iter().map(|entity| (entity.id, entity.applied(), entity.chain()))
+        let known = self.entities.iter().filter(|entity| entity.learns());
+        known.map(|entity| (entity.id, entity.applied(), entity.chain()))
     }
 
     // Inside.
@@ -837,6 +839,7 @@ impl<M: StateMachine> Shard<M> {
         let applied = entity.applied();
         let is_behind = entity.is_behind() && entity.learns();
         self.entities.recount(id);
+        self.checkpoint_healed(id);
         let has_reached_floor = !self.context.floors.is_empty() && self.reach_floor(id, applied);
         let is_below_floor = self.context.floors.contains_key(&id);
         if !is_behind && !is_below_floor && self.catching_up.caught_up(id) {

@@ -38,6 +38,13 @@ pub(super) fn handle_event(
                 ("copy", if *was_right { &"its own" } else { &"a peer's" }),
             ],
         ),
+        Event::ImageLost { entity, at } => log_line::error(
+            "an entity's image cannot be read back; others serve it until it is taken from them",
+            &[
+                ("entity", &format_args!("{:016x}", entity.0)),
+                ("reason", &Abstention::of_unreadable(epoch, *at)),
+            ],
+        ),
         Event::Unreadable { entity, at } => {
             files.note_loss(Abstention::of_unreadable(epoch, *at));
             log_line::error(

@@ -671,6 +671,7 @@ impl World {
             }
             ShardEvent::InStep { .. } => self.coverage.in_step_again += 1,
             ShardEvent::Healed { .. } => self.coverage.healed += 1,
+            ShardEvent::ImageLost { .. } => self.coverage.lost_images += 1,
             ShardEvent::Diverged { .. } | ShardEvent::ChainDiffers { .. } => {}
         }
     }
