@@ -223,7 +223,9 @@ impl<M: StateMachine> Shard<M> {
         while self.sweeps.catching_up.len() < CATCHING_UP_MAX {
             let is_time = |peer| self.pace.opens_at(peer) <= now;
             let Some((id, chosen, from)) = self.sweeps.next_found(is_time) else { break };
-            if self.known_chosen(id) < chosen && self.sweeps.catching_up.insert(id) {
+            if self.known_chosen(id) < chosen {
+                // One that catches up already may have to go further than it knew.
+                self.sweeps.catching_up.insert(id);
                 self.note_behind(id, chosen, from);
             }
         }
