@@ -13,7 +13,7 @@ pub const IMAGE_SIZE_MAX: usize = ENTITY_SIZE_MAX + request_ids::BYTES_MAX + (4 
 /// Who a shard is, and its limits. Times are in microseconds.
 #[derive(Clone, Copy, Debug)]
 pub struct ShardConfig {
-    /// This node's index in the replica set.
+    /// This node's index in the replica set; of a follower, a number outside of it.
     pub acceptor: AcceptorId,
     /// Size of the replica set: 3 or 5 (1 is accepted for trials).
     pub replicas: u8,
@@ -69,6 +69,11 @@ pub struct ShardConfig {
     pub catch_up_bytes_max: usize,
     /// How fast entities that a sweep found behind catch up.
     pub catch_up_rates: CatchUpRates,
+    /// A follower asks the replica that it follows to tell on at such intervals. A replica that is
+    /// silent for five of them is left for another, a follower that is for ten is forgotten.
+    pub follow_every_us: u64,
+    /// A follower that was in step no later than so long ago refuses reads; 0: it never does.
+    pub staleness_max_us: u64,
     /// Pause between background sweeps of each peer.
     pub sweep_every_us: u64,
     /// A checkpoint begins when so many bytes of log were written since the last one began; 0:
@@ -102,6 +107,17 @@ impl ShardConfig {
     pub fn new(acceptor: AcceptorId, replicas: u8, epoch: BootEpoch) -> Self {
         assert!(matches!(replicas, 1 | 3 | 5), "a replica set has 3 or 5 members");
         assert!(acceptor.0 < replicas);
+        Self::of_node(acceptor, replicas, epoch)
+    }
+
+    /// The defaults for one shard of a follower, whose `acceptor` is outside of the replica set.
+    #[must_use]
+    pub fn follower(acceptor: AcceptorId, replicas: u8, epoch: BootEpoch) -> Self {
+        assert!(acceptor.0 >= replicas, "a follower is no member of the replica set");
+        Self::of_node(acceptor, replicas, epoch)
+    }
+
+    fn of_node(acceptor: AcceptorId, replicas: u8, epoch: BootEpoch) -> Self {
         assert!(epoch.0 > 0);
         Self {
             acceptor,
@@ -130,6 +146,8 @@ impl ShardConfig {
             lazy_flush_us: 200_000,
             catch_up_bytes_max: 256 << 10,
             catch_up_rates: CatchUpRates::default(),
+            follow_every_us: 200_000,
+            staleness_max_us: 0,
             sweep_every_us: 30_000_000,
             checkpoint_log_bytes: 256 << 20,
             checkpoint_log_percent: 200,
@@ -141,6 +159,13 @@ impl ShardConfig {
             checkpoint_lock_us: 60_000_000,
             mirror_log_bytes: 1 << 30,
         }
+    }
+
+    /// Whether the node has no vote. It follows from its id alone: there is nothing beside it that
+    /// could say otherwise.
+    #[must_use]
+    pub fn is_follower(&self) -> bool {
+        self.acceptor.0 >= self.replicas
     }
 
     /// How many acceptors make a majority.

@@ -126,6 +126,24 @@ counters! {
     sweeps,
     /// Entities a sweep found behind.
     swept_behind,
+    /// Notices sent to followers.
+    told,
+    /// Times that a follower was not taken: this core is not whole, or has too many.
+    follows_refused,
+    /// Messages of followers that only a replica may send.
+    followers_unheard,
+    /// Notices that came to this follower.
+    told_received,
+    /// Times that notices to this follower were missing, and a sweep had to make up for them.
+    told_lost,
+    /// Streams of notices that this follower began to follow.
+    streams_followed,
+    /// Times that this follower turned from one replica to another.
+    failovers,
+    /// Messages to this follower that only a replica heeds.
+    follower_unheard,
+    /// Commands that this follower refused.
+    follower_refusals,
     /// Later generations of other replicas learned of.
     generations_learned,
     /// Messages dropped because their sender is of another generation by now.
@@ -174,6 +192,8 @@ pub struct ShardStatus {
     pub parked: u64,
     /// Entities known to be behind a peer and not yet caught up.
     pub behind: u64,
+    /// Cores of followers that are told what this one learns.
+    pub followers: u64,
     /// Timers armed.
     pub timers: u64,
     /// Entities this replica cannot serve itself, for damage or divergence. Of a damaged log: those

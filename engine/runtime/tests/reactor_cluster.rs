@@ -16,7 +16,7 @@ use std::time::Duration;
 use engine::config::ShardConfig;
 use engine::session::NodeInfo;
 use engine::shard::StringShard;
-use net::peer::handshake::{HANDSHAKE_SIZE, HandshakeDialler, LocalNode, Target};
+use net::peer::handshake::{HANDSHAKE_SIZE, HandshakeDialler, LocalNode, Role, Target};
 use plog::identity::LogIdentity;
 use plog::log_config::LogConfig;
 use plog::vocabulary::{AcceptorId, BootEpoch};
@@ -188,6 +188,7 @@ fn start_node(
                     incarnation,
                     boot_epoch: 1,
                     replicas,
+                    role: Role::Replica,
                 },
                 peers,
                 client_listeners: vec![client_listener],
@@ -481,6 +482,7 @@ fn a_stranger_on_the_peer_port_is_closed_and_disturbs_nobody() {
         boot_epoch: 1,
         core_count: 1,
         core: 0,
+        role: Role::Replica,
     };
     let hello = |local| HandshakeDialler::new(local, Target { node_id: 0, core: 0 }).hello();
     // Another protocol; another cluster; a node whose data directory was made anew. The last two
@@ -527,6 +529,7 @@ fn a_stranger_that_drips_its_greeting_is_closed_in_time() {
         boot_epoch: 1,
         core_count: 1,
         core: 0,
+        role: Role::Replica,
     };
     let hello = HandshakeDialler::new(local, Target { node_id: 0, core: 0 }).hello();
     let mut stranger = TcpStream::connect(cluster.nodes[0].peer).unwrap();

@@ -149,6 +149,18 @@ pub const PLANTS: &[Plant] = &[
         "a core that lost its votes is told of chosen entries only",
     ),
     plant("generation-not-durable", "wipes", "a start forgets who lost its votes"),
+    plant("follower-votes", "followers", "a follower heeds what is for replicas"),
+    plant("told-gap-ignored", "followers", "a follower that missed notices does not look for them"),
+    plant(
+        "fail-over-without-sweep",
+        "followers",
+        "a follower turns to another replica as if that had told it everything",
+    ),
+    plant(
+        "stream-before-durable",
+        "followers",
+        "a follower is told from when on before that can be swept",
+    ),
 ];
 
 /// The planted bug of that name.

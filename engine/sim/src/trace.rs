@@ -116,6 +116,9 @@ pub fn describe(message: &PeerMessage) -> (&'static str, Entry, u64) {
         PeerMessage::Heartbeat => ("heartbeat", Entry::ZERO, 0),
         PeerMessage::Generations(_) => ("generations", Entry::ZERO, 0),
         PeerMessage::Finish(request) => ("finish", request.entry, 0),
+        PeerMessage::Follow(request) => ("follow", Entry::ZERO, request.number),
+        PeerMessage::FollowAnswer(answer) => ("follow answer", Entry::ZERO, answer.told),
+        PeerMessage::Told(notice) => ("told", notice.entry, notice.number),
     }
 }
 

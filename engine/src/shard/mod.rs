@@ -43,6 +43,7 @@ use crate::shard::checkpointing::Checkpointing;
 use crate::shard::cleaning::Cleaning;
 use crate::shard::consumers::Consumers;
 use crate::shard::entity_table::EntityTable;
+use crate::shard::following::{Following, may_hear, may_say};
 use crate::shard::loading::Loading;
 use crate::shard::log_reads::LogReads;
 use crate::shard::memory::{Room, is_write};
@@ -57,12 +58,15 @@ use crate::status::{Counters, Glance, ShardStatus, as_u64};
 use crate::time::Time;
 
 pub(crate) use crate::shard::entity_table::Place;
+pub(crate) use crate::shard::followers::Followers;
 
 pub use crate::shard::checkpointing::{FileJob, FileStep, NoCheckpoint};
 pub use crate::shard::consumers::{
     LOCKS_MAX, LockId, LockLost, LockRefused, LockedCheckpoint, LogFreed, MIRRORS_MAX, MirrorId,
     MirrorRefused,
 };
+pub use crate::shard::followers::FOLLOWERS_MAX;
+pub use crate::shard::following::FollowingStatus;
 pub use crate::shard::loading::FinishedLoad;
 pub use crate::shard::log_reads::{PLogRead, ReadFailed, ReadId};
 pub use crate::shard::pace::{CatchUpRates, Rate, share_of_rate};
@@ -72,6 +76,8 @@ mod checkpointing;
 mod cleaning;
 mod consumers;
 mod entity_table;
+mod followers;
+mod following;
 mod generations;
 mod loading;
 mod log_reads;
@@ -136,6 +142,8 @@ pub struct Shard<M: StateMachine> {
     consumers: Consumers,
     abstaining: Abstaining,
     rejoining: Option<Rejoining>,
+    /// Of a follower's core: whom it follows. A replica's has none.
+    following: Option<Box<Following>>,
     /// A later generation of this replica is about.
     is_superseded: bool,
     relays: Relays,
@@ -175,6 +183,7 @@ impl<M: StateMachine> Shard<M> {
             consumers: Consumers::default(),
             abstaining: Abstaining::default(),
             rejoining: None,
+            following: config.is_follower().then(Box::default),
             is_superseded: false,
             relays: Relays::default(),
             parked: 0,
@@ -271,6 +280,11 @@ impl<M: StateMachine> Shard<M> {
     }
 
     fn request(&mut self, origin: Origin, entity: EntityId, request: EntityRequest) {
+        if let Some(refusal) = self.follower_refusal(&request) {
+            self.context.counters.follower_refusals += 1;
+            self.context.turn_away(origin, refusal);
+            return;
+        }
         if self.is_rejoining(entity) {
             self.request_abstaining(origin, entity, request);
             return;
@@ -335,7 +349,19 @@ impl<M: StateMachine> Shard<M> {
         message: PeerMessage,
     ) {
         self.context.now = now;
-        if from.acceptor == self.context.me() || from.acceptor.0 >= self.context.config.replicas {
+        if from.acceptor == self.context.me() {
+            return;
+        }
+        let is_follower = self.context.config.is_follower();
+        if !self.context.is_replica(from.acceptor) {
+            if !is_follower {
+                self.follower_message(from, message);
+                self.settle_memory();
+            }
+            return;
+        }
+        if is_follower && !may_hear(&message) {
+            self.context.counters.follower_unheard += 1;
             return;
         }
         self.learn_generation(from.acceptor, generation);
@@ -348,6 +374,11 @@ impl<M: StateMachine> Shard<M> {
     }
 
     fn message(&mut self, from: PeerCore, message: PeerMessage) {
+        if let PeerMessage::Told(told) = message {
+            // Counted, whatever becomes of its entity here.
+            self.handle_told(from, told);
+            return;
+        }
         if self.took_abstaining(from, &message) {
             return;
         }
@@ -363,7 +394,13 @@ impl<M: StateMachine> Shard<M> {
             }
             PeerMessage::Sweep(request) => self.answer_sweep(from, request),
             PeerMessage::SweepAnswer(answer) => self.handle_sweep_answer(from, &answer),
+            // Whom a follower does not follow it does not sweep either.
+            PeerMessage::SweepHint if !self.may_sweep(from) => {}
             PeerMessage::SweepHint => self.start_sweep(from),
+            PeerMessage::FollowAnswer(answer) => self.handle_follow_answer(from, answer),
+            // Only followers ask for that.
+            PeerMessage::Follow(_) => {}
+            PeerMessage::Told(_) => unreachable!("taken above"),
             PeerMessage::CatchUp(request) => self.serve_catch_up(from, request),
             PeerMessage::ReadCheck(check) if self.reach(check.entity) == Reach::Absent => {
                 // The index has the last word: nothing of this entity was ever written here.
@@ -390,6 +427,11 @@ impl<M: StateMachine> Shard<M> {
             | PeerMessage::Finish(_)
             | PeerMessage::Forward(_) => self.message_for_entity(from, message),
         }
+    }
+
+    /// Whether what a peer's core holds is of interest here.
+    fn may_sweep(&self, peer: PeerCore) -> bool {
+        self.following.as_deref().is_none_or(|following| following.follows(peer))
     }
 
     /// Answers a read check of an entity of which nothing was ever written here.
@@ -464,6 +506,9 @@ impl<M: StateMachine> Shard<M> {
             | PeerMessage::SweepAnswer(_)
             | PeerMessage::SweepHint
             | PeerMessage::Heartbeat
+            | PeerMessage::Follow(_)
+            | PeerMessage::FollowAnswer(_)
+            | PeerMessage::Told(_)
             | PeerMessage::Generations(_) => unreachable!("handled by the shard"),
         });
     }
@@ -504,10 +549,17 @@ impl<M: StateMachine> Shard<M> {
     /// An inbound link from a peer's core is up: what it sends arrives from now on.
     pub fn handle_peer_up(&mut self, now: Time, peer: PeerCore, life: PeerLife) {
         self.context.now = now;
+        if !self.context.is_replica(peer.acceptor) {
+            return; // it asks when it wants something, and tells nothing
+        }
         self.learn_generation(peer.acceptor, life.generation);
         self.context.links_up[peer.acceptor.index()] += 1;
         if self.rejoining.as_ref().is_some_and(Rejoining::is_sweeping) {
             self.rejoin_peer_up(peer, life.core_count);
+        } else if self.context.config.is_follower() {
+            if !self.abstaining.is_whole_shard() {
+                self.follow_peer_up(peer, life.core_count);
+            }
         } else if !self.abstaining.is_whole_shard() {
             self.start_sweep(peer);
         }
@@ -516,10 +568,15 @@ impl<M: StateMachine> Shard<M> {
     /// An inbound link went down.
     pub fn handle_peer_down(&mut self, now: Time, peer: PeerCore) {
         self.context.now = now;
+        if !self.context.is_replica(peer.acceptor) {
+            self.forget_follower(peer);
+            return;
+        }
         let links = &mut self.context.links_up[peer.acceptor.index()];
         *links = links.checked_sub(1).expect("a link goes down after it came up");
         self.sweeps.forget(peer);
         self.rejoin_peer_down(peer);
+        self.follow_peer_down(peer);
     }
 
     /// The world had to drop messages to a peer's core.
@@ -544,6 +601,7 @@ impl<M: StateMachine> Shard<M> {
         }
         self.relays.handle_tick(&mut self.context);
         self.expire_locks();
+        self.continue_following();
         self.continue_sweeps();
         if self.sweeps.next_catch_up_due().is_some_and(|due| due <= now) {
             self.continue_catch_ups();
@@ -577,7 +635,10 @@ impl<M: StateMachine> Shard<M> {
     /// The next message.
     #[must_use]
     pub fn poll_message(&mut self) -> Option<Outgoing> {
-        self.context.messages.pop_front()
+        let outgoing = self.context.messages.pop_front()?;
+        let may_leave = !self.context.config.is_follower() || may_say(&outgoing.message);
+        assert!(may_leave, "a follower has no say: {outgoing:?}");
+        Some(outgoing)
     }
 
     /// The next reply.
@@ -609,6 +670,7 @@ impl<M: StateMachine> Shard<M> {
             self.sweeps.next_catch_up_due(),
             self.relays.next_due(),
             self.next_rejoin_due(),
+            self.following.as_deref().and_then(Following::next_due),
             self.checkpointing.next_due(self.context.now),
             self.cleaning.next_due(self.context.now),
             self.consumers.next_due(),
@@ -699,6 +761,7 @@ impl<M: StateMachine> Shard<M> {
             loading: glance.loading,
             parked: glance.parked,
             behind: as_u64(self.sweeps.behind()),
+            followers: as_u64(self.context.followers.count(self.context.now)),
             timers: glance.timers,
             abstaining: glance.abstaining,
             abstaining_cores: u64::from(self.abstaining.is_whole_shard()),
@@ -770,6 +833,9 @@ impl<M: StateMachine> Shard<M> {
         let applied = entity.applied();
         let is_behind = entity.is_behind() && !entity.has_diverged();
         self.entities.recount(id);
+        if let Some(following) = &mut self.following {
+            following.note_lag(id, is_behind);
+        }
         let has_reached_floor = !self.context.floors.is_empty() && self.reach_floor(id, applied);
         let is_below_floor = self.context.floors.contains_key(&id);
         if !is_behind && !is_below_floor && self.sweeps.caught_up(id) {

@@ -82,6 +82,11 @@ impl Sweeps {
         !self.catching_up.is_empty() && self.catching_up.remove(&id)
     }
 
+    /// Whether something that a peer showed is not caught up with yet.
+    pub(crate) fn catches_up_with(&self, peer: AcceptorId) -> bool {
+        !self.catching_up.is_empty() || self.found.contains_key(&peer)
+    }
+
     pub(crate) fn behind(&self) -> usize {
         self.waiting() + self.catching_up.len()
     }
@@ -170,7 +175,8 @@ impl<M: StateMachine> Shard<M> {
             .collect();
         // Whoever may have lost something cannot say what was promised.
         let is_whole = self.rejoining.is_none() && self.abstaining.count() == 0;
-        let counts_for = is_whole.then(|| self.context.generations[from.acceptor.index()]);
+        let generation = self.context.generations.get(from.acceptor.index()).copied();
+        let counts_for = generation.filter(|_| is_whole && self.context.is_replica(from.acceptor));
         let after = request.after;
         let answer = SweepAnswer { after, entities, done, counts_for };
         self.context.send_to_core(from, PeerMessage::SweepAnswer(answer));
@@ -192,6 +198,9 @@ impl<M: StateMachine> Shard<M> {
             sweep.after = None;
             if !std::mem::take(&mut sweep.again) {
                 sweep.state = SweepState::Resting(rest_until);
+                if let Some(following) = &mut self.following {
+                    following.note_swept(from);
+                }
             }
         }
         self.sweeps.look_when_due();
@@ -305,6 +314,9 @@ impl<M: StateMachine> Shard<M> {
             Reach::Absent => {
                 if self.make_room() != Room::Made {
                     self.sweeps.catching_up.remove(&id);
+                    if let Some(following) = &mut self.following {
+                        following.note_missed();
+                    }
                     return;
                 }
                 self.entities.insert(crate::entity::Entity::new(id));

@@ -212,6 +212,9 @@ pub fn archived_size(message: &PeerMessage) -> usize {
         PeerMessage::SweepAnswer(message) => {
             message.entities.len() * size_of::<ArchivedSweptEntity>()
         }
+        PeerMessage::Told(message) => {
+            message.value.as_ref().map_or(0, |told| told.value.bytes.len())
+        }
         PeerMessage::Newer(_)
         | PeerMessage::ReadCheck(_)
         | PeerMessage::ReadAnswer(_)
@@ -220,6 +223,8 @@ pub fn archived_size(message: &PeerMessage) -> usize {
         | PeerMessage::SweepHint
         | PeerMessage::Heartbeat
         | PeerMessage::Generations(_)
+        | PeerMessage::Follow(_)
+        | PeerMessage::FollowAnswer(_)
         | PeerMessage::Finish(_) => 0,
     };
     size_of::<ArchivedPeerMessage>() + outside
@@ -244,5 +249,8 @@ pub(crate) fn message_kind(message: &PeerMessage) -> &'static str {
         PeerMessage::Heartbeat => "heartbeat",
         PeerMessage::Generations(_) => "generations",
         PeerMessage::Finish(_) => "finish",
+        PeerMessage::Follow(_) => "follow",
+        PeerMessage::FollowAnswer(_) => "follow answer",
+        PeerMessage::Told(_) => "told",
     }
 }

@@ -78,6 +78,9 @@ pub enum InvalidMessage {
         /// How many.
         count: usize,
     },
+    /// A node has a core.
+    #[error("a follower of no cores")]
+    NoCores,
     /// A range that ends before it begins.
     #[error("range from entry {} to entry {} ends before it begins", first.0, last.0)]
     InvertedRange {
@@ -176,7 +179,17 @@ pub fn check(message: &PeerMessage, replicas: u8) -> Result<(), InvalidMessage> 
             message.known.iter().try_for_each(|generation| check_generation(*generation))
         }
         PeerMessage::Finish(message) => check_entry(message.entry),
-        PeerMessage::Forward(_)
+        PeerMessage::Follow(message) if message.core_count == 0 => Err(InvalidMessage::NoCores),
+        PeerMessage::Told(message) => {
+            check_entry(message.entry)?;
+            message.value.as_ref().map_or(Ok(()), |told| {
+                rules.check_ballot(told.ballot)?;
+                rules.check_value(&told.value)
+            })
+        }
+        PeerMessage::Follow(_)
+        | PeerMessage::FollowAnswer(_)
+        | PeerMessage::Forward(_)
         | PeerMessage::ForwardAnswer(_)
         | PeerMessage::Sweep(_)
         | PeerMessage::SweepHint

@@ -4,9 +4,9 @@ use std::rc::Rc;
 
 use net::peer::message::{
     CarriedValue, CatchUpAnswer, CatchUpRequest, ChosenEntry, ChosenNotice, EntityImage,
-    EntryMessage, FinishRequest, ForwardAnswer, ForwardedCommand, GenerationsNotice, NewerNotice,
-    PeerMessage, ReadAnswer, ReadCheck, ReadOutcome, Request, SweepAnswer, SweepRequest,
-    SweptEntity,
+    EntryMessage, FinishRequest, FollowAnswer, FollowRequest, ForwardAnswer, ForwardedCommand,
+    GenerationsNotice, NewerNotice, PeerMessage, ReadAnswer, ReadCheck, ReadOutcome, Request,
+    SweepAnswer, SweepRequest, SweptEntity, ToldNotice, ToldValue,
 };
 use net::peer::message_rules::ENTRY_MAX;
 use plog::entry_record::EntryRecord;
@@ -139,7 +139,7 @@ fn generation(random: &mut Random) -> Generation {
 /// A message of any kind.
 pub fn any_message(random: &mut Random) -> PeerMessage {
     let first = 1 + small(random, 100);
-    match random.below(16) {
+    match random.below(19) {
         0 => PeerMessage::Entry(entry_message(random)),
         1 => PeerMessage::Chosen(ChosenNotice {
             entity: entity(random),
@@ -196,6 +196,27 @@ pub fn any_message(random: &mut Random) -> PeerMessage {
             let request = FinishRequest { entity: entity(random), entry: entry(random) };
             PeerMessage::Finish(request)
         }
+        15 => PeerMessage::Follow(FollowRequest {
+            number: random.next(),
+            stream: maybe(random, Random::next),
+            core_count: 1 + u16::from(random.byte()),
+        }),
+        16 => PeerMessage::FollowAnswer(FollowAnswer {
+            number: random.next(),
+            stream: maybe(random, Random::next),
+            told: random.next(),
+        }),
+        17 => PeerMessage::Told(ToldNotice {
+            stream: random.next(),
+            number: random.next(),
+            entity: entity(random),
+            entry: entry(random),
+            chain: 4,
+            value: maybe(random, |random| ToldValue {
+                ballot: ballot(random, 1),
+                value: carried(random),
+            }),
+        }),
         _ => PeerMessage::Heartbeat,
     }
 }
@@ -204,7 +225,7 @@ pub fn any_message(random: &mut Random) -> PeerMessage {
 pub fn unruly_message(random: &mut Random) -> PeerMessage {
     let foreign = ValueId { originator: AcceptorId(REPLICAS), ..value_id(random) };
     let entity = entity(random);
-    match random.below(6) {
+    match random.below(8) {
         0 => {
             let check = ReadCheck { entity, entry: Entry::ZERO, check: 1 };
             PeerMessage::ReadCheck(check)
@@ -215,7 +236,14 @@ pub fn unruly_message(random: &mut Random) -> PeerMessage {
             PeerMessage::CatchUp(CatchUpRequest { entity, first, last })
         }
         3 => PeerMessage::Image(EntityImage { last_value_id: Some(foreign), ..image(random) }),
-        4 => {
+        4 => PeerMessage::Follow(FollowRequest { number: 1, stream: None, core_count: 0 }),
+        5 => {
+            let value = CarriedValue { id: foreign, ..carried(random) };
+            let value = Some(ToldValue { ballot: ballot(random, 1), value });
+            let (stream, number, entry, chain) = (1, 1, Entry(1), 0);
+            PeerMessage::Told(ToldNotice { stream, number, entity, entry, chain, value })
+        }
+        6 => {
             let mine = EntryRecord { prepared: ballot(random, u32::MAX), ..record(random) };
             PeerMessage::Entry(EntryMessage { mine, ..entry_message(random) })
         }

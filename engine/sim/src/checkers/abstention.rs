@@ -72,7 +72,13 @@ impl Abstention {
                     .any(|swept| swept.chosen > Entry::ZERO && self.covers(from, swept.entity))
                     || answer.counts_for.is_some() && self.says_too_little(from)
             }
-            PeerMessage::Sweep(_) | PeerMessage::SweepHint => self.is_whole_core(from),
+            PeerMessage::Sweep(_) | PeerMessage::SweepHint | PeerMessage::Follow(_) => {
+                self.is_whole_core(from)
+            }
+            // Of what it cannot read it tells nothing, and so a follower would miss it.
+            PeerMessage::FollowAnswer(answer) => {
+                answer.stream.is_some() && self.says_too_little(from)
+            }
             PeerMessage::Entry(_)
             | PeerMessage::Chosen(_)
             | PeerMessage::Newer(_)
@@ -80,6 +86,7 @@ impl Abstention {
             | PeerMessage::ReadAnswer(_)
             | PeerMessage::CatchUp(_)
             | PeerMessage::Finish(_)
+            | PeerMessage::Told(_)
             | PeerMessage::Image(_) => {
                 message.entity().is_some_and(|entity| self.covers(from, entity))
             }

@@ -165,6 +165,13 @@ impl Agreement {
             PeerMessage::Image(image) => {
                 self.chain_is(from, image.entity, image.applied, image.chain)
             }
+            PeerMessage::Told(notice) => {
+                if let Some(told) = &notice.value {
+                    self.value(notice.entity, told.value.id, &told.value.bytes)?;
+                    self.said_to_be_chosen(from, notice.entity, notice.entry, told.value.id)?;
+                }
+                self.chain_is(from, notice.entity, notice.entry, notice.chain)
+            }
             PeerMessage::Newer(_)
             | PeerMessage::ReadCheck(_)
             | PeerMessage::ReadAnswer(_)
@@ -176,6 +183,8 @@ impl Agreement {
             | PeerMessage::SweepHint
             | PeerMessage::Heartbeat
             | PeerMessage::Generations(_)
+            | PeerMessage::Follow(_)
+            | PeerMessage::FollowAnswer(_)
             | PeerMessage::Finish(_) => Ok(()),
         }
     }

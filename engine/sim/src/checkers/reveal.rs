@@ -66,6 +66,9 @@ impl Reveal {
                 return Ok(());
             }
             PeerMessage::Chosen(_)
+            | PeerMessage::Told(_)
+            | PeerMessage::Follow(_)
+            | PeerMessage::FollowAnswer(_)
             | PeerMessage::ReadCheck(_)
             | PeerMessage::CatchUp(_)
             | PeerMessage::Forward(_)

@@ -5,7 +5,7 @@
 
 use engine::request::Freshness;
 use net::resp::value::Value;
-use plog::vocabulary::Entry;
+use plog::vocabulary::{EntityId, Entry};
 
 use crate::checkers::Violation;
 use crate::random::Random;
@@ -24,6 +24,16 @@ impl Run<'_> {
         let entity = entities[random.index(entities.len())];
         let node = nodes.swap_remove(random.index(nodes.len()));
         let other = nodes[random.index(nodes.len())];
+        self.diverge(entity, node, other)?;
+        let mut followers = self.world.followers();
+        match followers.next() {
+            Some(follower) => self.diverge(entity, follower, other),
+            None => Ok(()),
+        }
+    }
+
+    /// A node hears from another of another history of an entity.
+    fn diverge(&mut self, entity: EntityId, node: u8, other: u8) -> Result<(), Violation> {
         let applied = self.world.chosen_here(node, entity);
         if applied == Entry::ZERO {
             return Ok(());

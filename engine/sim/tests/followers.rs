@@ -1,0 +1,110 @@
+//! What an operator relies on of a follower, step by step.
+
+use engine::shard::FollowingStatus;
+use net::resp::slot::entity_of;
+use net::resp::value::Value;
+use plog::vocabulary::AcceptorId;
+use sim::world::{CoreId, Transport, World, WorldConfig};
+
+const FOLLOWER: u8 = 3;
+
+/// Three replicas of two cores and a follower of three, all connected.
+fn world() -> World {
+    let mut world = World::with_config(WorldConfig {
+        followers: vec![3],
+        transport: Transport::Streams,
+        configure: |config| {
+            config.sweep_every_us = 60_000_000;
+            config.follow_every_us = 20_000;
+        },
+        ..WorldConfig::calm(7, &[2, 2, 2])
+    });
+    world.run_for(200_000);
+    world
+}
+
+fn following(world: &World) -> Vec<FollowingStatus> {
+    let cores = (0..3).map(|core| world.shard(CoreId { node: FOLLOWER, core }).following());
+    cores.map(|status| status.expect("it follows")).collect()
+}
+
+fn write(world: &mut World, node: u8, keys: u32) {
+    for number in 0..keys {
+        let ticket = world.submit(node, &["INCR", &format!("key-{number}")]);
+        assert!(matches!(world.answer(ticket, 1_000_000), Value::Integer(_)));
+    }
+}
+
+/// Whether the follower holds what the replica does.
+fn is_equal(world: &World, node: u8, keys: u32) -> bool {
+    (0..keys).all(|number| {
+        let entity = entity_of(format!("key-{number}").as_bytes());
+        world.chosen_here(FOLLOWER, entity) == world.chosen_here(node, entity)
+    })
+}
+
+#[test]
+fn what_is_written_is_told_at_once_and_no_sweep_is_needed() {
+    let mut world = world();
+    assert!(following(&world).iter().all(|status| status.in_step_at.is_some()));
+    let sweeps = world.follower_counters().sweeps;
+    write(&mut world, 1, 40);
+    world.run_for(2_000);
+    assert!(is_equal(&world, 1, 40), "two milliseconds are enough");
+    assert_eq!(world.follower_counters().sweeps, sweeps, "it was told");
+    assert!(world.follower_counters().told_received >= 40);
+    let before = following(&world);
+    world.run_for(100_000);
+    for (before, now) in before.iter().zip(following(&world)) {
+        assert!(now.in_step_at > before.in_step_at && now.lagging == 0, "{now:?}");
+    }
+}
+
+#[test]
+fn a_follower_that_is_cut_off_holds_nobody_up_and_makes_up_for_what_it_missed() {
+    let mut world = world();
+    for node in 0..3 {
+        world.cut(node, FOLLOWER);
+        world.cut(FOLLOWER, node);
+    }
+    write(&mut world, 0, 40);
+    assert!(!is_equal(&world, 0, 40));
+    world.run_for(3_000_000);
+    assert!(following(&world).iter().all(|status| status.replica.is_none()), "nobody is heard");
+    world.heal();
+    let done = world.run_until(world.now() + 1_000_000, |world| {
+        is_equal(world, 0, 40) && following(world).iter().all(|status| status.replica.is_some())
+    });
+    assert!(done, "{:?}", following(&world));
+}
+
+#[test]
+fn when_the_replica_dies_another_is_followed_and_nothing_is_missed_between() {
+    let mut world = world();
+    let followed = following(&world)[0].replica.expect("it follows");
+    let AcceptorId(dead) = followed;
+    let other = (dead + 1) % 3;
+    world.crash(dead);
+    write(&mut world, other, 40);
+    let done = world.run_until(world.now() + 1_000_000, |world| {
+        let turned =
+            |status: &FollowingStatus| status.replica.is_some_and(|replica| replica != followed);
+        following(world).iter().all(turned) && is_equal(world, other, 40)
+    });
+    assert!(done, "{:?}", following(&world));
+    assert!(world.follower_counters().failovers >= 1);
+}
+
+#[test]
+fn a_follower_is_no_part_of_a_majority() {
+    let mut world = world();
+    world.crash(1);
+    world.crash(2);
+    let ticket = world.submit(0, &["INCR", "key"]);
+    let reply = world.answer(ticket, 30_000_000);
+    assert!(
+        matches!(&reply, Value::Error(error) if error.word() == "UNKNOWN"
+        || error.word() == "CLUSTERDOWN"),
+        "{reply:?}"
+    );
+}
