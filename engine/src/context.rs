@@ -2,8 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use net::peer::message::ForwardAnswer;
-use net::peer::message::PeerMessage;
+use net::peer::message::{FollowAnswer, ForwardAnswer, PeerMessage};
 use net::resp::value::{Protocol, Value};
 use plog::location::Location;
 use plog::log::{Log, Urgency};
@@ -91,12 +90,10 @@ pub enum Event {
 
 /// What waits for the log.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly all are messages: a box would be one more allocation"
-)]
 pub(crate) enum Gated {
     Message(Outgoing),
+    /// A follower may be told of its stream of notices.
+    FollowAnswer(PeerCore, FollowAnswer),
     /// This node's own vote in one of its proposals becomes countable.
     OwnVote(EntityId, Entry),
 }

@@ -400,6 +400,12 @@ impl Node {
         self.reap();
     }
 
+    /// Sends its process a signal.
+    pub fn signal(&self, signal: Signal) {
+        let process = self.process.as_ref().expect("it runs");
+        process.signal(signal).expect("a process of this user takes signals");
+    }
+
     /// Starts it, and does not wait for it.
     pub fn start(&mut self, arguments: &[&str]) {
         assert!(self.process.is_none(), "node {} runs", self.id);

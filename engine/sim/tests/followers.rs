@@ -1,9 +1,10 @@
 //! What an operator relies on of a follower, step by step.
 
-use engine::shard::FollowingStatus;
+use engine::shard::{FOLLOWERS_MAX, FollowingStatus, PeerCore};
+use net::peer::message::{FollowRequest, PeerMessage};
 use net::resp::slot::entity_of;
 use net::resp::value::Value;
-use plog::vocabulary::AcceptorId;
+use plog::vocabulary::{AcceptorId, Generation};
 use sim::world::{CoreId, Transport, World, WorldConfig};
 
 const FOLLOWER: u8 = 3;
@@ -93,6 +94,31 @@ fn when_the_replica_dies_another_is_followed_and_nothing_is_missed_between() {
     });
     assert!(done, "{:?}", following(&world));
     assert!(world.follower_counters().failovers >= 1);
+}
+
+#[test]
+fn a_core_tells_so_many_followers_and_forgets_those_that_ask_no_more() {
+    let mut world = world();
+    let id = CoreId { node: 0, core: 0 };
+    let before = world.shard(id).status();
+    let most = u64::try_from(FOLLOWERS_MAX).expect("few");
+    let asked = u8::try_from(FOLLOWERS_MAX + 6).expect("few");
+    for node in 100..100 + asked {
+        let from = PeerCore { acceptor: AcceptorId(node), core: 0 };
+        let request = FollowRequest { number: 1, stream: None, core_count: 1 };
+        world.with_shard(id, |shard, now| {
+            let message = PeerMessage::Follow(request);
+            shard.handle_message(now, from, Generation::FIRST, message);
+            // Nobody is there to be told.
+            while shard.poll_message().is_some() {}
+        });
+    }
+    let status = world.shard(id).status();
+    assert_eq!(status.followers, most);
+    let refused = status.counters.follows_refused - before.counters.follows_refused;
+    assert_eq!(refused, 6 + before.followers);
+    world.run_for(1_000_000);
+    assert!(world.shard(id).status().followers <= 3, "the follower's own cores at most");
 }
 
 #[test]

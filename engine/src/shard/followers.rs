@@ -127,29 +127,43 @@ impl Context {
 }
 
 impl<M: StateMachine> Shard<M> {
-    /// A follower's core asks to be told. A core that is not whole refuses: what it does not know
-    /// itself, it would not tell.
+    /// A follower's core asks to be told.
     pub(super) fn handle_follow(&mut self, from: PeerCore, request: FollowRequest) {
-        let is_whole = self.rejoining.is_none()
-            && self.abstaining.count() == 0
-            && self.context.counters.diverged == 0;
         let number = request.number;
-        let stream = if is_whole { self.context.stream_for(from, request) } else { None };
-        let Some((follower, needs)) = stream else {
-            self.context.counters.follows_refused += 1;
-            self.forget_follower(from);
-            let answer = FollowAnswer { number, stream: None, told: 0 };
-            self.context.send_to_core(from, PeerMessage::FollowAnswer(answer));
+        let found = if self.may_tell() { self.context.stream_for(from, request) } else { None };
+        let Some((follower, needs)) = found else {
+            self.refuse_follower(from, number);
             return;
         };
         let answer = FollowAnswer { number, stream: Some(follower.stream), told: follower.told };
-        let message = PeerMessage::FollowAnswer(answer);
         if needs <= self.context.log.durable() || planted!("stream-before-durable") {
-            self.context.send_to_core(from, message);
+            self.answer_follower(from, answer);
         } else {
-            let (to, core) = (from.acceptor, Some(from.core));
-            self.context.gate.hold(needs, Gated::Message(Outgoing { to, core, message }));
+            self.context.gate.hold(needs, Gated::FollowAnswer(from, answer));
         }
+    }
+
+    /// Whether this core is whole: what it does not hear itself, it would not tell.
+    fn may_tell(&self) -> bool {
+        self.rejoining.is_none()
+            && self.abstaining.count() == 0
+            && self.context.counters.diverged == 0
+    }
+
+    /// Tells a follower of its stream, if this core is whole still.
+    pub(super) fn answer_follower(&mut self, to: PeerCore, answer: FollowAnswer) {
+        if self.may_tell() {
+            self.context.send_to_core(to, PeerMessage::FollowAnswer(answer));
+        } else {
+            self.refuse_follower(to, answer.number);
+        }
+    }
+
+    fn refuse_follower(&mut self, to: PeerCore, number: u64) {
+        self.context.counters.follows_refused += 1;
+        self.forget_follower(to);
+        let answer = FollowAnswer { number, stream: None, told: 0 };
+        self.context.send_to_core(to, PeerMessage::FollowAnswer(answer));
     }
 
     /// A follower's core is gone, or has to look for another.

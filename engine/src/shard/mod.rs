@@ -521,6 +521,7 @@ impl<M: StateMachine> Shard<M> {
         while let Some(item) = self.context.gate.release(durable) {
             match item {
                 Gated::Message(outgoing) => self.context.messages.push_back(outgoing),
+                Gated::FollowAnswer(to, answer) => self.answer_follower(to, answer),
                 Gated::OwnVote(id, entry) => {
                     if self.entities.get(id).is_some() {
                         self.with_entity(id, |entity, context| {
