@@ -58,9 +58,12 @@ impl SmallDisk {
         None
     }
 
-    /// Lets somebody else take all the room that is left, until the file is removed.
+    /// Lets somebody else take all the room that is left, until the file is removed. It stands
+    /// where a node that has the whole disk does not mind.
     fn fill(&self) -> PathBuf {
-        let filler = self.directory.join("filler");
+        let place = self.directory.join("lost+found");
+        fs::create_dir_all(&place).unwrap();
+        let filler = place.join(fs::read_dir(&place).unwrap().count().to_string());
         let to = format!("of={}", filler.display());
         let output = Command::new("dd").args(["if=/dev/zero", &to, "bs=4096"]).output().unwrap();
         assert!(!output.status.success(), "it ends when there is no room left");
@@ -329,7 +332,19 @@ fn one_node_without_room_refuses_writes_until_it_has_some_and_the_others_serve()
         assert_eq!(others.ask(&["SET", &key, "1"]).unwrap(), Value::OK);
         assert_eq!(text(&client.ask(&["GET", &key]).unwrap()), "1", "reads go on");
     }
-    fs::remove_file(filler).unwrap();
+    // Started while there is not a block left, it answers reads, too.
+    cluster.kill(0);
+    let second = disk.fill();
+    cluster.restart(0);
+    wait_until("node 0 to answer a read", || {
+        cluster.nodes[0].check_running();
+        cluster.nodes[0].connect().is_ok_and(|mut client| {
+            client.ask(&["GET", "other0"]).is_ok_and(|got| text(&got) == "1")
+        })
+    });
+    for filler in [filler, second] {
+        fs::remove_file(filler).unwrap();
+    }
     disk.resize(400);
     expect_writes_again(&cluster, 0, Instant::now());
     cluster.stop_node(0);

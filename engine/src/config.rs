@@ -69,13 +69,28 @@ pub struct ShardConfig {
     pub catch_up_bytes_max: usize,
     /// How fast entities that a sweep found behind catch up.
     pub catch_up_rates: CatchUpRates,
+    /// A core that lost its log and misses at least so many entities has one peer send all of them,
+    /// before it asks for each that is left.
+    pub transfer_entities_min: usize,
+    /// Bytes of images in a page that is sent so, but for one image that is larger: what is held in
+    /// memory for each core that asks.
+    pub transfer_page_bytes: u32,
     /// A follower asks the replica that it follows to tell on at such intervals. A replica that is
     /// silent for five of them is left for another, a follower that is for ten is forgotten.
     pub follow_every_us: u64,
     /// A follower that was in step no later than so long ago refuses reads; 0: it never does.
     pub staleness_max_us: u64,
-    /// Pause between background sweeps of each peer.
+    /// Cores of peers that may lack something are told so after this time, again and again; and a
+    /// sweep that came to nothing is tried again. A follower walks all entities of the replica that
+    /// it follows after ten times as long.
     pub sweep_every_us: u64,
+    /// All that each peer holds is compared with what this shard holds after this time, as the
+    /// backstop; 0: never.
+    pub digest_every_us: u64,
+    /// Of so many entities that advanced lately the shard remembers that they did, to tell peers
+    /// that were away; beyond it, all entities are looked through for those. 0: it remembers
+    /// nothing, and peers have to compare everything.
+    pub lag_entities_max: usize,
     /// A checkpoint begins when so many bytes of log were written since the last one began; 0:
     /// never.
     pub checkpoint_log_bytes: u64,
@@ -146,9 +161,13 @@ impl ShardConfig {
             lazy_flush_us: 200_000,
             catch_up_bytes_max: 256 << 10,
             catch_up_rates: CatchUpRates::default(),
+            transfer_entities_min: 1024,
+            transfer_page_bytes: 1 << 20,
             follow_every_us: 200_000,
             staleness_max_us: 0,
             sweep_every_us: 30_000_000,
+            digest_every_us: 300_000_000,
+            lag_entities_max: 1 << 16,
             checkpoint_log_bytes: 256 << 20,
             checkpoint_log_percent: 200,
             checkpoint_bytes_per_second: 200 << 20,

@@ -76,6 +76,26 @@ pub enum Event {
         /// Entities that have to catch up first.
         entities: usize,
     },
+    /// All that a peer's core held when its link came up, or what advanced there since, is durable
+    /// here, too; some of it was missing.
+    InStep {
+        /// The peer.
+        member: AcceptorId,
+        /// Its core.
+        core: u16,
+        /// Entities that were behind.
+        entities: u64,
+    },
+    /// A peer showed another checksum chain of an entity than this replica has, in a sweep. The
+    /// entity is served on, unless a majority of the others says so.
+    ChainDiffers {
+        /// The entity.
+        entity: EntityId,
+        /// Where the chains differ.
+        entry: Entry,
+        /// The peer.
+        member: AcceptorId,
+    },
     /// A core that follows turned to a replica, or finds none.
     Follows {
         /// Whom it follows now.

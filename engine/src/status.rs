@@ -1,6 +1,8 @@
 //! Counters and gauges of a shard.
 
-/// Declares the counters with their sum, so that none is left out of it.
+use crate::context::REPLICAS_MAX;
+
+/// Declares the counters with their sum and names, so that none is left out of either.
 macro_rules! counters {
     ($($(#[$meta:meta])* $name:ident,)*) => {
         /// Things that happened, since the shard was made.
@@ -14,6 +16,12 @@ macro_rules! counters {
             #[must_use]
             pub fn plus(&self, other: &Self) -> Self {
                 Self { $($name: self.$name + other.$name,)* }
+            }
+
+            /// Every count with its name.
+            #[must_use]
+            pub fn named(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($name), self.$name),)*]
             }
         }
     };
@@ -124,8 +132,32 @@ counters! {
     mirrors_overrun,
     /// Sweeps of a peer finished.
     sweeps,
+    /// Of these, sweeps that compared everything because nobody knew what this replica holds.
+    sweeps_whole,
     /// Entities a sweep found behind.
     swept_behind,
+    /// Messages sent for sweeps: questions, answers, confirmations and hints.
+    sweep_messages,
+    /// Times a peer's core was told that it may lack something.
+    lag_hints,
+    /// Times that what a peer lacks was told from the entities that advanced lately.
+    lag_recent,
+    /// Times that all entities were looked through for what a peer lacks.
+    lag_walks,
+    /// Pages told to peers: of what advanced, and of ranges that differ.
+    lag_pages,
+    /// Entities on them.
+    lag_entities,
+    /// Times this core confirmed to a peer's that it lacks nothing.
+    lag_confirmed,
+    /// Ranges of entities in which a peer holds the same.
+    digests_equal,
+    /// Of these, ranges whose chains were not compared, because some of them were not known.
+    digests_without_chains,
+    /// Ranges in which a peer holds something else.
+    digests_unequal,
+    /// Times a sweep showed another chain than this replica has at the same entry.
+    chains_unlike,
     /// Notices sent to followers.
     told,
     /// Times that a follower was not taken: this core is not whole, or has too many.
@@ -156,6 +188,14 @@ counters! {
     floors_reached,
     /// Losses that were made up for.
     rejoins,
+    /// Times a peer was asked for all entities, after a loss.
+    transfers,
+    /// Pages of images that came so.
+    transfer_pages,
+    /// Entities taken over from them.
+    transfer_images,
+    /// Entities sent to others so.
+    transfer_images_sent,
 }
 
 /// A shard's state at a glance.
@@ -192,6 +232,11 @@ pub struct ShardStatus {
     pub parked: u64,
     /// Entities known to be behind a peer and not yet caught up.
     pub behind: u64,
+    /// Entities that peers have to tell yet in sweeps under way, as far as they said.
+    pub sweep_left: u64,
+    /// Entities that advanced here since each replica confirmed to hold everything, by acceptor, at
+    /// most; all entities where that is not known. Those of live traffic count, too.
+    pub unconfirmed: [u64; REPLICAS_MAX],
     /// Cores of followers that are told what this one learns.
     pub followers: u64,
     /// Timers armed.

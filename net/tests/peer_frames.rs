@@ -11,8 +11,10 @@ use net::peer::frame::{
 use net::peer::message::{
     CarriedValue, CatchUpAnswer, CatchUpRequest, ChosenEntry, ChosenNotice, EntityImage,
     EntryMessage, FinishRequest, FollowAnswer, FollowRequest, ForwardAnswer, ForwardedCommand,
-    GenerationsNotice, NewerNotice, PeerMessage, ReadAnswer, ReadCheck, ReadOutcome, Request,
-    SweepAnswer, SweepRequest, SweptEntity, ToldNotice, ToldValue,
+    GenerationsNotice, LagAnswer, LagCursor, LagFound, LagPage, LagPlace, LagQuestion, LagRange,
+    LagRequest, LaggingEntity, NewerNotice, PeerMessage, Position, ReadAnswer, ReadCheck,
+    ReadOutcome, Request, SweepAnswer, SweepRequest, SweptEntity, ToldNotice, ToldValue,
+    TransferPage, TransferRequest,
 };
 use net::peer::message_rules::{ENTRY_MAX, InvalidMessage, ROUND_MAX, Whose};
 use plog::entry_record::{EntryRecord, InvalidRecord};
@@ -159,12 +161,64 @@ fn every_kind() -> Vec<PeerMessage> {
         PeerMessage::Heartbeat,
         PeerMessage::Generations(GenerationsNotice { known: [0, 1, 2, 0, 4094].map(Generation) }),
         PeerMessage::Finish(FinishRequest { entity, entry: Entry(9) }),
+        PeerMessage::Transfer(TransferRequest { begin: None, bytes: 1 << 20, core_count: 4 }),
+        PeerMessage::TransferPage(TransferPage {
+            begin: Some(entity),
+            next: Some(EntityId(u64::MAX)),
+        }),
         PeerMessage::Follow(FollowRequest { number: 7, stream: Some(4), core_count: 2 }),
         PeerMessage::FollowAnswer(FollowAnswer { number: 7, stream: Some(4), told: 2 }),
         PeerMessage::FollowAnswer(FollowAnswer { number: 7, stream: None, told: 0 }),
         PeerMessage::Told(told_notice()),
         PeerMessage::Told(ToldNotice { value: None, ..told_notice() }),
     ]
+    .into_iter()
+    .chain(lag_messages())
+    .collect()
+}
+
+fn lag_messages() -> Vec<PeerMessage> {
+    let entity = EntityId(77);
+    let position = Position { boot: BootEpoch(3), mark: 9 };
+    let range = LagRange {
+        after: Some(entity),
+        last: None,
+        entities: 512,
+        core_count: 2,
+        digest: u64::MAX,
+        chains: Some(1),
+    };
+    let more = |cursor| LagQuestion::More(LagPlace { from: 8, to: position, cursor });
+    let questions = [
+        LagQuestion::Nothing,
+        LagQuestion::Since,
+        more(LagCursor::Recent(1 << 40)),
+        more(LagCursor::After(None)),
+        LagQuestion::Range(range),
+        LagQuestion::Range(LagRange { chains: None, last: Some(entity), ..range }),
+    ];
+    let ask = |asks| {
+        let confirmed = Some(position);
+        PeerMessage::Lag(LagRequest { question: 5, core_count: 3, confirmed, asks })
+    };
+    let lagging = LaggingEntity { entity, chosen: Entry(4), chain: Some(2) };
+    let page = LagPage {
+        entities: vec![lagging; 3],
+        from: 8,
+        next: Some(LagCursor::After(Some(entity))),
+        left: None,
+    };
+    let found = [
+        LagFound::Abstains,
+        LagFound::Unknown,
+        LagFound::Equal,
+        LagFound::EqualWithoutChains,
+        LagFound::Page(page),
+        LagFound::Page(LagPage { entities: vec![], from: 0, next: None, left: Some(7) }),
+    ];
+    let answer =
+        |found| PeerMessage::LagAnswer(LagAnswer { question: 5, to: Some(position), found });
+    questions.map(ask).into_iter().chain(found.map(answer)).collect()
 }
 
 fn encode(messages: &[PeerMessage]) -> Vec<u8> {
@@ -478,11 +532,29 @@ fn each_rule_of_messages_is_enforced() {
     let ballot = ballot(1, 3);
     let value = Some(ToldValue { ballot, value: carried(5, 30) });
     assert_eq!(told(ToldNotice { value, ..notice }), foreign_error);
+    let transfer = TransferRequest { begin: None, bytes: 1, core_count: 0 };
+    assert_eq!(refused(PeerMessage::Transfer(transfer)), InvalidMessage::NoCores);
     let known = [0, 0, 4095, 0, 0].map(Generation);
     assert_eq!(
         refused(PeerMessage::Generations(GenerationsNotice { known })),
         InvalidMessage::ImplausibleGeneration { generation: 4095 }
     );
+    for message in lag_messages() {
+        match message {
+            PeerMessage::Lag(request) => {
+                let request = LagRequest { core_count: 0, ..request };
+                assert_eq!(refused(PeerMessage::Lag(request)), InvalidMessage::NoCores);
+            }
+            PeerMessage::LagAnswer(LagAnswer { found: LagFound::Page(mut page), .. }) => {
+                let entity = EntityId(1);
+                page.entities.push(LaggingEntity { entity, chosen: Entry::ZERO, chain: None });
+                let found = LagFound::Page(page);
+                let answer = LagAnswer { question: 1, to: None, found };
+                assert_eq!(refused(PeerMessage::LagAnswer(answer)), InvalidMessage::EntryZero);
+            }
+            _ => {}
+        }
+    }
     let swept = SweptEntity { entity: EntityId(3), chosen: Entry(5), last: Entry(4) };
     let (after, counts_for) = (None, None);
     let answer = SweepAnswer { after, entities: vec![swept], done: true, counts_for };

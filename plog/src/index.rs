@@ -22,6 +22,7 @@ use std::ops::Bound;
 
 use ahash::RandomState;
 
+use crate::advances::{Advances, Mark};
 use crate::assemble::Assembler;
 use crate::checkpoint::table::Row;
 use crate::location::Location;
@@ -197,11 +198,11 @@ impl IndexedEntry {
     }
 }
 
-/// What is known of one entity. 64 bytes; there is one for every entity ever written.
+/// What is known of one entity. 72 bytes; there is one for every entity ever written.
 ///
 /// Invariant: `entries` ascends strictly; every entry above the image that has a durable record is
 /// in it.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct EntityIndex {
     /// The entry applied in the latest image, [`Entry::ZERO`] without one.
     applied: Entry,
@@ -211,18 +212,70 @@ pub struct EntityIndex {
     /// Stays at the greatest number.
     bytes_since_image: u32,
     keys: u32,
+    /// When it advanced last in this boot.
+    advanced: Mark,
+    /// The entity's checksum chain at the image, if that is known.
+    image_chain: u32,
+    has_image_chain: bool,
 }
 
-const _: () = assert!(size_of::<EntityIndex>() == 64);
+const _: () = assert!(size_of::<EntityIndex>() == 72);
 
 impl Default for EntityIndex {
     fn default() -> Self {
-        let applied = Entry::ZERO;
-        Self { applied, entries: Vec::new(), image: ABSENT, bytes_since_image: 0, keys: 0 }
+        Self {
+            applied: Entry::ZERO,
+            entries: Vec::new(),
+            image: ABSENT,
+            bytes_since_image: 0,
+            keys: 0,
+            advanced: Mark::ZERO,
+            image_chain: 0,
+            has_image_chain: false,
+        }
+    }
+}
+
+impl Eq for EntityIndex {}
+
+impl PartialEq for EntityIndex {
+    /// Of all that follows from the log: when an entity advanced is of one boot.
+    fn eq(&self, other: &Self) -> bool {
+        let of = |known: &Self| (known.applied, known.image, known.bytes_since_image, known.keys);
+        of(self) == of(other)
+            && self.image_chain() == other.image_chain()
+            && self.entries == other.entries
     }
 }
 
 impl EntityIndex {
+    /// When it advanced last in this boot.
+    #[must_use]
+    pub fn advanced(&self) -> Mark {
+        self.advanced
+    }
+
+    /// The checksum chain at the latest image. Not known of an image that a start found in a
+    /// checkpoint's table, until it was read.
+    fn image_chain(&self) -> Option<u32> {
+        self.has_image_chain.then_some(self.image_chain)
+    }
+
+    /// The entity's checksum chain at an entry that is chosen, if it is known without reading.
+    #[must_use]
+    pub fn chain_at(&self, entry: Entry) -> Option<u32> {
+        if entry == Entry::ZERO {
+            return Some(0);
+        }
+        if entry == self.applied
+            && let Some(chain) = self.image_chain()
+        {
+            return Some(chain);
+        }
+        let position = self.entries.binary_search_by_key(&entry, |held| held.entry).ok()?;
+        self.entries[position].chain()
+    }
+
     /// The latest image: its applied entry, and where it is.
     #[must_use]
     pub fn image(&self) -> Option<(Entry, Location)> {
@@ -420,8 +473,9 @@ pub struct Index {
     entry_bytes: usize,
     /// Segments before it were freed: what is held of them cannot be read any more.
     oldest: SegmentId,
-    /// New entities are not put in order before [`Index::put_in_order`].
+    /// New entities are not put in order before [`Index::put_in_order`], and nothing advances.
     defers_order: bool,
+    advances: Advances,
 }
 
 impl Index {
@@ -438,6 +492,7 @@ impl Index {
             entry_bytes: 0,
             oldest: SegmentId(0),
             defers_order: false,
+            advances: Advances::default(),
         }
     }
 
@@ -502,12 +557,15 @@ impl Index {
             EntityIndex::default()
         });
         let entry_bytes = known.entry_bytes();
+        let chosen = known.chosen();
         known.bytes_since_image = known.bytes_since_image.saturating_add(location.length);
         match *summary {
-            RecordSummary::Image { applied, .. } => {
+            RecordSummary::Image { applied, chain, .. } => {
                 if applied >= known.applied || planted!("older-image-taken") {
                     known.applied = applied;
                     known.image = location;
+                    known.has_image_chain = chain.is_some();
+                    known.image_chain = chain.unwrap_or_default();
                     known.bytes_since_image = 0;
                     known.prune(self.held_entries);
                 }
@@ -520,6 +578,9 @@ impl Index {
                     known.prune(self.held_entries);
                 }
             }
+        }
+        if !self.defers_order && known.chosen() > chosen {
+            known.advanced = self.advances.note(entity, known.advanced);
         }
         self.entry_bytes = self.entry_bytes - entry_bytes + known.entry_bytes();
         if is_new {
@@ -534,8 +595,8 @@ impl Index {
     /// Takes notice of an entity that a checkpoint holds, before the records of the log after it.
     pub fn note_checkpointed(&mut self, row: &Row) {
         if let Some(location) = row.image {
-            let summary = RecordSummary::Image { entity: row.entity, applied: row.applied };
-            self.note(&summary, location);
+            let (entity, applied) = (row.entity, row.applied);
+            self.note(&RecordSummary::Image { entity, applied, chain: None }, location);
             self.set_keys(row.entity, row.keys);
         }
     }
@@ -550,6 +611,31 @@ impl Index {
         if let Some(known) = self.tables[sub_table(entity)].by_id.get_mut(&entity) {
             known.keys = keys;
         }
+    }
+
+    /// Sets the checksum chain of an entity at its latest image, which was read, if that is of
+    /// `applied`.
+    pub fn set_image_chain(&mut self, entity: EntityId, applied: Entry, chain: u32) {
+        let known = self.tables[sub_table(entity)].by_id.get_mut(&entity);
+        if let Some(known) = known.filter(|known| known.applied == applied) {
+            (known.image_chain, known.has_image_chain) = (chain, true);
+        }
+    }
+
+    /// Which entities advanced last.
+    #[must_use]
+    pub fn advances(&self) -> &Advances {
+        &self.advances
+    }
+
+    /// Remembers of up to `limit` entities that they advanced lately; 0: of none.
+    pub fn keep_advances(&mut self, limit: usize) {
+        self.advances.set_limit(limit);
+    }
+
+    /// The mark of all that advanced so far; see [`Advances`]. `None` when marks have run out.
+    pub fn mark_advances(&mut self) -> Option<Mark> {
+        self.advances.close()
     }
 
     /// What must be read to load an entity. Empty for one that has no durable record.
@@ -605,34 +691,54 @@ impl Index {
     }
 
     /// Up to `limit` entities after `cursor`, in the index's own order, which never changes: by
-    /// sub-table, then by id. `None` begins at the beginning; fewer than `limit` means the end was
-    /// reached.
+    /// sub-table, then by id; see [`walk_order`]. `None` begins at the beginning; fewer than
+    /// `limit` means the end was reached.
     #[must_use]
     pub fn entities_after(&self, cursor: Option<EntityId>, limit: usize) -> Vec<EntityOverview> {
-        assert!(!self.defers_order, "an index is put in order before it is walked");
-        let first = cursor.map_or(0, sub_table);
         let mut found = Vec::new();
-        for (number, table) in self.tables.iter().enumerate().skip(first) {
-            let begin = match cursor {
-                Some(cursor) if number == first => Bound::Excluded(cursor),
-                _ => Bound::Unbounded,
-            };
-            let room = limit - found.len();
-            let rest = table.order.range((begin, Bound::Unbounded)).take(room);
-            let known = rest.map(|entity| (*entity, &table.by_id[entity]));
-            found.extend(known.map(|(entity, known)| EntityOverview {
+        if limit == 0 {
+            return found;
+        }
+        self.walk_after(cursor, |entity, known| {
+            found.push(EntityOverview {
                 entity,
                 chosen: known.chosen(),
                 last: known.last(),
                 applied: known.applied(),
                 bytes_since_image: known.bytes_since_image(),
                 keys: known.keys,
-            }));
-            if found.len() == limit {
-                break;
+            });
+            found.len() < limit
+        });
+        found
+    }
+
+    /// Shows the entities after `cursor`, in the same order, until `look` has seen enough and says
+    /// false.
+    pub fn walk_after(
+        &self,
+        cursor: Option<EntityId>,
+        mut look: impl FnMut(EntityId, &EntityIndex) -> bool,
+    ) {
+        assert!(!self.defers_order, "an index is put in order before it is walked");
+        let first = cursor.map_or(0, sub_table);
+        for (number, table) in self.tables.iter().enumerate().skip(first) {
+            let begin = match cursor {
+                Some(cursor) if number == first => Bound::Excluded(cursor),
+                _ => Bound::Unbounded,
+            };
+            for entity in table.order.range((begin, Bound::Unbounded)) {
+                if !look(*entity, &table.by_id[entity]) {
+                    return;
+                }
             }
         }
-        found
+    }
+
+    /// Whether `entity` comes after `other` in the order of walks.
+    #[must_use]
+    pub fn comes_after(entity: EntityId, other: EntityId) -> bool {
+        (sub_table(entity), entity) > (sub_table(other), other)
     }
 
     /// The oldest segment that still holds something needed to load the entity: no segment from it
@@ -662,14 +768,23 @@ impl Index {
         self.entry_bytes = self.entry_bytes - entry_bytes + known.entry_bytes();
     }
 
-    /// Bytes of memory the index takes: its tables at their capacity, and the entries held. Nodes
+    /// Bytes of memory the index takes: its tables at their capacity, the entries held, and who
+    /// advanced. Nodes
     /// of the ordered sets are taken to be two thirds full; values held under a second id of the
     /// same entry are not counted.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         let order = self.entities * ORDER_BYTES;
-        self.table_bytes + order + self.entry_bytes + size_of_val(self.tables.as_slice())
+        let tables = size_of_val(self.tables.as_slice());
+        self.table_bytes + order + self.entry_bytes + tables + self.advances.memory_bytes()
     }
+}
+
+/// In which order an index is walked: by sub-table, then by id. The same on every node and in every
+/// run, so that a place in one index is a place in another.
+#[must_use]
+pub fn walk_order(entity: EntityId) -> (usize, EntityId) {
+    (sub_table(entity), entity)
 }
 
 /// Ids made from keys share their upper bits, and others may be counted up: multiplying by an odd

@@ -19,6 +19,7 @@
 //!
 //! Every byte on disk is described in `docs/FORMAT.md`.
 
+pub mod advances;
 pub mod assemble;
 pub mod backup_manifest;
 pub mod block;

@@ -194,6 +194,17 @@ pub fn record_checksum(bytes: &[u8]) -> u32 {
     u32::from_le_bytes(bytes[4..8].try_into().expect("four bytes"))
 }
 
+/// The checksum chain in an encoded image that was verified.
+///
+/// # Panics
+///
+/// When the bytes are shorter than an image's fields.
+#[must_use]
+pub fn image_chain(bytes: &[u8]) -> u32 {
+    let chain = &bytes[RECORD_HEADER_SIZE..RECORD_HEADER_SIZE + 4];
+    u32::from_le_bytes(chain.try_into().expect("four bytes"))
+}
+
 impl LogRecord {
     /// The entity the record is of.
     #[must_use]

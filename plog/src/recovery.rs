@@ -381,10 +381,15 @@ impl Scanner {
         current.fed += bytes.len() as u64;
         let mut used = 0;
         if current.mode != Mode::Skip {
+            // Mostly nothing is left of what was fed before, and the bytes are looked at in place.
             let mut pending = std::mem::take(&mut current.pending);
-            pending.extend_from_slice(bytes);
+            let is_joined = !pending.is_empty();
+            if is_joined {
+                pending.extend_from_slice(bytes);
+            }
+            let joined = if is_joined { &pending[..] } else { bytes };
             loop {
-                match self.step(&mut current, &pending[used..], visit)? {
+                match self.step(&mut current, &joined[used..], visit)? {
                     Step::Wait => break,
                     Step::Again => {}
                     Step::Advance(length) => {
@@ -393,7 +398,11 @@ impl Scanner {
                     }
                 }
             }
-            pending.drain(..used);
+            if is_joined {
+                pending.drain(..used);
+            } else {
+                pending.extend_from_slice(&bytes[used..]);
+            }
             current.pending = pending;
         }
         self.current = Some(current);

@@ -46,6 +46,8 @@ pub enum RecordSummary {
         entity: EntityId,
         /// The last entry that is part of the state.
         applied: Entry,
+        /// The entity's checksum chain there; `None` where only a checkpoint's table was read.
+        chain: Option<u32>,
     },
 }
 
@@ -70,8 +72,8 @@ impl RecordSummary {
                 value_id: *value_id,
                 chain: *chain,
             },
-            LogRecord::Image { entity, applied, .. } => {
-                Self::Image { entity: *entity, applied: *applied }
+            LogRecord::Image { entity, applied, chain, .. } => {
+                Self::Image { entity: *entity, applied: *applied, chain: Some(*chain) }
             }
         }
     }

@@ -93,6 +93,10 @@ impl Health {
             }
             for (pointer, what) in [
                 ("/shard/gauges/behind", "entities are behind a peer and catch up"),
+                (
+                    "/shard/gauges/sweep_left",
+                    "entities have advanced and are to be told by peers yet",
+                ),
                 ("/shard/gauges/loading", "entities are being read back from the log"),
             ] {
                 let count = document.sum(pointer);

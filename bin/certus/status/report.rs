@@ -135,6 +135,7 @@ fn core_table(answered: &[(&NodeStatus, &Document)]) -> Vec<Row> {
         ("flush p50 µs", "/metrics/stages/log_write_us/p50"),
         ("p99 µs", "/metrics/stages/log_write_us/p99"),
         ("behind", "/shard/gauges/behind"),
+        ("unconfirmed", "/shard/gauges/unconfirmed"),
         ("gated", "/shard/gauges/gated"),
         ("lost rounds", "/shard/counters/lost_rounds"),
         ("dropped", "/metrics/counters/peer_dropped"),

@@ -134,6 +134,7 @@ fn the_facts_on_the_format_page_are_what_is_written() {
         "identity.copy",
         "peers/node-1",
         "peers/node-1.copy",
+        "slack",
     ];
     assert_eq!(files(&directory.0), wanted);
 }

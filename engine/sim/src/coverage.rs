@@ -78,6 +78,12 @@ coverage! {
     rejoins,
     /// Entities that had to catch up before they took part again.
     floors_waited_for,
+    /// Times that a core which lost its log had a peer send all that it missed.
+    transfers,
+    /// Pages that came so.
+    transfer_pages,
+    /// Entities taken over from these pages.
+    transfer_images,
     /// Votes of cores that had lost what they voted before.
     votes_after_losses,
     /// Entries that somebody who may not vote had to have finished.
@@ -190,6 +196,32 @@ coverage! {
     unknown,
     /// Entities a sweep found behind.
     swept_behind,
+    /// Sweeps that had to compare everything, because nobody knew what the asker holds.
+    sweeps_whole,
+    /// Messages of sweeps.
+    sweep_messages,
+    /// Hints that a peer may lack something.
+    lag_hints,
+    /// Times that what a peer lacks was told from what advanced lately.
+    lag_recent,
+    /// Times that it was looked for among all entities.
+    lag_walks,
+    /// Times a core confirmed that it lacks nothing.
+    lag_confirmed,
+    /// Entities of which that was compared with the logs.
+    lag_compared,
+    /// Ranges in which a peer held the same.
+    digests_equal,
+    /// Of these, without knowing all chains.
+    digests_without_chains,
+    /// Ranges in which it held something else.
+    digests_unequal,
+    /// Cores that made up for all that they had missed while they were away.
+    in_step_again,
+    /// Replicas with a wrong copy of an entity, which the others had to find.
+    wrong_copies,
+    /// Times a sweep showed another chain.
+    chains_unlike,
     /// Times a checkpoint's write or adoption found no room, and was tried again.
     checkpoint_waits,
     /// Writes, adoptions and freeings of files that failed and ended their node.
@@ -278,7 +310,20 @@ impl Coverage {
         self.relocated += counters.relocated;
         self.segments_freed += counters.segments_freed;
         self.swept_behind += counters.swept_behind;
+        self.sweeps_whole += counters.sweeps_whole;
+        self.sweep_messages += counters.sweep_messages;
+        self.lag_hints += counters.lag_hints;
+        self.lag_recent += counters.lag_recent;
+        self.lag_walks += counters.lag_walks;
+        self.lag_confirmed += counters.lag_confirmed;
+        self.digests_equal += counters.digests_equal;
+        self.digests_without_chains += counters.digests_without_chains;
+        self.digests_unequal += counters.digests_unequal;
+        self.chains_unlike += counters.chains_unlike;
         self.finishes += counters.finishes;
+        self.transfers += counters.transfers;
+        self.transfer_pages += counters.transfer_pages;
+        self.transfer_images += counters.transfer_images;
         self.follows_refused += counters.follows_refused;
         self.generations_learned += counters.generations_learned;
         self.messages_outdated += counters.messages_outdated;

@@ -5,6 +5,8 @@
 //! rest, a bit may rot, and a block may have been written over by another ("misdirected").
 
 use std::collections::{BTreeMap, VecDeque};
+use std::iter;
+use std::ops::Range;
 
 use plog::block::BLOCK_SIZE;
 use plog::checkpoint::pointer::Pointer;
@@ -15,12 +17,12 @@ use plog::segment::SegmentId;
 /// Segment files by sequence number.
 #[derive(Clone, Debug, Default)]
 pub struct Disk {
-    segments: BTreeMap<SegmentId, Vec<u8>>,
+    segments: BTreeMap<SegmentId, DiskFile>,
     /// How far each segment was written, in bytes, but for the last write: damage there cannot be
     /// told from a write that a crash tore, and no log could.
     settled: BTreeMap<SegmentId, usize>,
     /// What freed segments held, for those that are made of them.
-    freed: VecDeque<Vec<u8>>,
+    freed: VecDeque<DiskFile>,
     /// Which checkpoint counts.
     pub pointer: Option<Pointer>,
     /// Where the last write that was reported ended.
@@ -29,6 +31,62 @@ pub struct Disk {
     pub writes: u64,
 }
 
+/// A file. Most segments of a run are hardly written, and zeros that nobody looks at are not kept.
+#[derive(Clone, Debug, Default)]
+pub struct DiskFile {
+    size: usize,
+    /// The file as far as it was ever written; zeros from there on.
+    written: Vec<u8>,
+}
+
+impl DiskFile {
+    /// Its size, in bytes.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// The bytes in `range`, to be changed.
+    ///
+    /// # Panics
+    ///
+    /// When it is not inside the file.
+    fn bytes_mut(&mut self, range: Range<usize>) -> &mut [u8] {
+        assert!(range.end <= self.size, "a write stays inside its file");
+        if self.written.len() < range.end {
+            self.written.resize(range.end, 0);
+        }
+        &mut self.written[range]
+    }
+
+    /// A copy of the bytes in `range`.
+    ///
+    /// # Panics
+    ///
+    /// When it is not inside the file.
+    fn read(&self, range: Range<usize>) -> Vec<u8> {
+        assert!(range.end <= self.size, "a read stays inside its file");
+        let end = range.end.min(self.written.len());
+        let mut bytes = Vec::with_capacity(range.len());
+        bytes.extend_from_slice(&self.written[range.start.min(end)..end]);
+        bytes.resize(range.len(), 0);
+        bytes
+    }
+
+    /// The whole file: what was written, then zeros.
+    pub fn chunks(&self) -> impl Iterator<Item = &[u8]> {
+        let mut zeros = self.size - self.written.len();
+        let rest = iter::from_fn(move || {
+            let length = zeros.min(ZEROS.len());
+            zeros -= length;
+            (length > 0).then(|| &ZEROS[..length])
+        });
+        iter::once(&self.written[..]).filter(|bytes| !bytes.is_empty()).chain(rest)
+    }
+}
+
+static ZEROS: [u8; 16 * BLOCK_SIZE] = [0; 16 * BLOCK_SIZE];
+
 impl Disk {
     /// Makes room for a segment: a pre-written spare takes its name.
     ///
@@ -36,7 +94,8 @@ impl Disk {
     ///
     /// When the segment is there already.
     pub fn create(&mut self, segment: SegmentId, size: usize) {
-        let before = self.segments.insert(segment, vec![0; size]);
+        let file = DiskFile { size, written: Vec::with_capacity(size) };
+        let before = self.segments.insert(segment, file);
         assert!(before.is_none(), "a segment is opened once");
     }
 
@@ -51,7 +110,7 @@ impl Disk {
         let old = self.freed.pop_front().or_else(oldest);
         self.create(segment, size);
         match old {
-            Some(old) if old.len() == size => {
+            Some(old) if old.size == size => {
                 self.segments.insert(segment, old);
                 true
             }
@@ -85,11 +144,11 @@ impl Disk {
         let file = self.segments.get_mut(&segment).expect("written after it was opened");
         let offset = usize::try_from(offset).expect("inside a segment");
         assert!(offset.is_multiple_of(BLOCK_SIZE) && bytes.len().is_multiple_of(BLOCK_SIZE));
-        assert!(offset + bytes.len() <= file.len(), "a write stays inside its segment");
+        assert!(offset + bytes.len() <= file.size, "a write stays inside its segment");
         for (number, block) in bytes.chunks(BLOCK_SIZE).enumerate() {
             if survives(number) {
                 let begin = offset + number * BLOCK_SIZE;
-                file[begin..begin + BLOCK_SIZE].copy_from_slice(block);
+                file.bytes_mut(begin..begin + BLOCK_SIZE).copy_from_slice(block);
             }
         }
     }
@@ -105,8 +164,7 @@ impl Disk {
         self.segments.retain(|held, _| *held <= segment);
         self.settled.retain(|held, _| *held <= segment);
         if let Some(file) = self.segments.get_mut(&segment) {
-            let begin = begin.min(file.len());
-            file[begin..].fill(0);
+            file.written.truncate(begin);
         }
         if let Some(settled) = self.settled.get_mut(&segment) {
             *settled = begin.min(*settled);
@@ -119,13 +177,13 @@ impl Disk {
     pub fn read(&self, location: Location) -> Vec<u8> {
         let (offset, length) = location.blocks();
         let offset = usize::try_from(offset).expect("inside a segment");
-        self.segments[&location.segment()][offset..offset + length].to_vec()
+        self.segments[&location.segment()].read(offset..offset + length)
     }
 
     /// All segments from `floor` on, ascending.
-    pub fn segments(&self, floor: SegmentId) -> impl Iterator<Item = (SegmentId, &[u8])> {
+    pub fn segments(&self, floor: SegmentId) -> impl Iterator<Item = (SegmentId, &DiskFile)> {
         let segments = self.segments.range(floor..CheckpointId(0).part(0).file());
-        segments.map(|(segment, bytes)| (*segment, &bytes[..]))
+        segments.map(|(segment, file)| (*segment, file))
     }
 
     /// Writes to a checkpoint's part, at its end. The bytes are not safe before the checkpoint is
@@ -136,21 +194,19 @@ impl Disk {
     /// When it is not at the end.
     pub fn write_part(&mut self, part: PartId, offset: u64, bytes: &[u8]) {
         if offset == 0 {
-            self.segments.insert(part.file(), Vec::new());
+            self.segments.insert(part.file(), DiskFile::default());
         }
         let file = self.segments.get_mut(&part.file()).expect("made by its first write");
-        assert!(
-            u64::try_from(file.len()).is_ok_and(|end| end == offset),
-            "parts grow at their end"
-        );
-        file.extend_from_slice(bytes);
+        assert!(u64::try_from(file.size).is_ok_and(|end| end == offset), "parts grow at their end");
+        file.written.extend_from_slice(bytes);
+        file.size = file.written.len();
     }
 
     /// The parts of a checkpoint, ascending.
     pub fn parts(&self, checkpoint: CheckpointId) -> impl Iterator<Item = (PartId, &[u8])> {
         let files = checkpoint.part(0).file()..=checkpoint.part(u16::MAX).file();
         let parts = self.segments.range(files);
-        parts.filter_map(|(file, bytes)| Some((PartId::of_file(*file)?, &bytes[..])))
+        parts.filter_map(|(file, bytes)| Some((PartId::of_file(*file)?, &bytes.written[..])))
     }
 
     /// A checkpoint counts from now on; its bytes may rot like others.
@@ -199,7 +255,7 @@ impl Disk {
     pub fn rot(&mut self, position: usize, bit: u32) -> Option<(SegmentId, usize)> {
         let (segment, offset) = self.place(position)?;
         let file = self.segments.get_mut(&segment).expect("written, so there");
-        file[offset] ^= 1 << (bit % 8);
+        file.bytes_mut(offset..offset + 1)[0] ^= 1 << (bit % 8);
         Some((segment, offset))
     }
 
@@ -209,9 +265,10 @@ impl Disk {
         let (source, source_offset) = self.place(from)?;
         let (target, target_offset) = self.place(to)?;
         let begin = source_offset / BLOCK_SIZE * BLOCK_SIZE;
-        let block = self.segments[&source][begin..begin + BLOCK_SIZE].to_vec();
+        let block = self.segments[&source].read(begin..begin + BLOCK_SIZE);
         let begin = target_offset / BLOCK_SIZE * BLOCK_SIZE;
-        let place = &mut self.segments.get_mut(&target).expect("there")[begin..begin + BLOCK_SIZE];
+        let target_file = self.segments.get_mut(&target).expect("there");
+        let place = target_file.bytes_mut(begin..begin + BLOCK_SIZE);
         if *place == block[..] {
             return None;
         }
@@ -235,7 +292,23 @@ mod tests {
     use plog::block::BLOCK_SIZE;
     use plog::segment::SegmentId;
 
-    use super::Disk;
+    use super::{Disk, DiskFile};
+
+    fn bytes_of(disk: &Disk, nth: usize) -> Vec<u8> {
+        let (_, file) = disk.segments(SegmentId(1)).nth(nth).unwrap();
+        file.chunks().collect::<Vec<_>>().concat()
+    }
+
+    #[test]
+    fn a_file_is_zeros_where_it_was_never_written() {
+        let mut file = DiskFile { size: 20 * BLOCK_SIZE, written: Vec::new() };
+        file.bytes_mut(BLOCK_SIZE..2 * BLOCK_SIZE).fill(7);
+        let whole = file.chunks().collect::<Vec<_>>().concat();
+        assert_eq!(whole.len(), 20 * BLOCK_SIZE);
+        assert_eq!(whole, file.read(0..20 * BLOCK_SIZE));
+        assert_eq!(whole.iter().filter(|byte| **byte == 7).count(), BLOCK_SIZE);
+        assert_eq!(whole[BLOCK_SIZE..2 * BLOCK_SIZE], [7; BLOCK_SIZE]);
+    }
 
     #[test]
     fn damage_hits_what_was_written_before_the_last_write_only() {
@@ -249,8 +322,7 @@ mod tests {
         assert_eq!(disk.settled_bytes(), 2 * BLOCK_SIZE);
         assert_eq!(disk.rot(BLOCK_SIZE + 3, 0), Some((SegmentId(2), 3)));
         assert_eq!(disk.rot(2 * BLOCK_SIZE, 0), None);
-        let second: Vec<u8> =
-            disk.segments(SegmentId(1)).nth(1).map(|(_, bytes)| bytes.to_vec()).unwrap();
+        let second: Vec<u8> = bytes_of(&disk, 1);
         assert_eq!((second[2], second[3]), (9, 8));
         assert_eq!(disk.misdirect(0, BLOCK_SIZE), Some((SegmentId(2), 0)));
         assert_eq!(disk.misdirect(0, BLOCK_SIZE), None, "the same bytes are there by now");
@@ -262,7 +334,7 @@ mod tests {
         assert!(!disk.create_recycled(SegmentId(1), BLOCK_SIZE), "nothing to recycle yet");
         disk.write(SegmentId(1), 0, &[7; BLOCK_SIZE]);
         assert!(disk.create_recycled(SegmentId(2), BLOCK_SIZE));
-        assert_eq!(disk.segments(SegmentId(1)).nth(1).unwrap().1, [7; BLOCK_SIZE]);
+        assert_eq!(bytes_of(&disk, 1), [7; BLOCK_SIZE]);
         assert_eq!(disk.settled_bytes(), 0, "the stale bytes do not count as written");
     }
 }

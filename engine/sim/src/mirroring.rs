@@ -85,19 +85,21 @@ pub fn follow(
     let Wants::Log { from, after } = replayer.wants() else { return Ok(()) };
     let mut scanner = Scanner::from_floor(*identity, from);
     let (mut left, mut result) = (limit, Ok(()));
-    for (segment, bytes) in disk.segments(from) {
+    for (segment, file) in disk.segments(from) {
         if left == 0 || result.is_err() {
             break;
         }
         replayer.begin_segment(segment)?;
-        scanner.begin_segment(segment, bytes.len() as u64);
-        let fed = scanner.feed(bytes, &mut |scanned| {
-            if scanned.lsn > after && left > 0 && result.is_ok() {
-                left -= 1;
-                result = replayer.handle_record(&scanned);
-            }
-        });
-        fed.expect("no other log's files come to these disks");
+        scanner.begin_segment(segment, file.size() as u64);
+        for bytes in file.chunks() {
+            let fed = scanner.feed(bytes, &mut |scanned| {
+                if scanned.lsn > after && left > 0 && result.is_ok() {
+                    left -= 1;
+                    result = replayer.handle_record(&scanned);
+                }
+            });
+            fed.expect("no other log's files come to these disks");
+        }
     }
     result
 }

@@ -57,6 +57,8 @@ fn short_times(config: &mut ShardConfig) {
     config.checkpoint_part_bytes = 32 << 10;
     config.log_hold_bytes = 100 << 10;
     config.clean_bytes_per_second = 1 << 40;
+    config.transfer_entities_min = 3;
+    config.transfer_page_bytes = 400;
 }
 
 fn little_memory(config: &mut ShardConfig) {

@@ -38,7 +38,7 @@ pub const PLANTS: &[Plant] = &[
         "rough",
         "who owns the ballot of the last value skips the prepare, not who made the value",
     ),
-    plant("ballot-reused-after-restart", "crashes", "ballots do not name the boot"),
+    plant_of_five("ballot-reused-after-restart", "recycled", "ballots do not name the boot"),
     plant("value-id-reused", "duels", "two values have one name"),
     plant("rescue-skipped", "duels", "a proposer puts its own value over one it found"),
     plant_of_five("rescue-of-the-lowest", "rough", "of several values found the oldest is taken"),
@@ -74,6 +74,13 @@ pub const PLANTS: &[Plant] = &[
     plant("forward-id-not-unique", "rough", "forwarded commands of two boots have one id"),
     plant("unchosen-served", "datagrams", "catch-up hands out what was only accepted"),
     plant("sweep-ignored", "crashes", "a replica that was away does not ask what it missed"),
+    plant(
+        "lag-confirmed-before-durable",
+        "crashes",
+        "a replica confirms what it holds in memory only",
+    ),
+    plant("since-off-by-one", "crashes", "what advances after a mark counts as before it"),
+    plant("digest-without-chain", "calm", "digests are compared without the chains"),
     plant("no-retry", "datagrams", "a lost message is never repeated"),
     plant("back-off-without-end", "duels", "nobody wakes a proposer that backed off"),
     plant(
@@ -148,6 +155,12 @@ pub const PLANTS: &[Plant] = &[
         "replaced",
         "a core that lost its votes is told of chosen entries only",
     ),
+    plant("transfer-ends-rejoining", "wipes", "an entity that a transfer brought votes at once"),
+    plant(
+        "transferred-image-taken-for-newest",
+        "wipes",
+        "an image from disk is sent as of a later entry than it is of",
+    ),
     plant("generation-not-durable", "wipes", "a start forgets who lost its votes"),
     plant("follower-votes", "followers", "a follower heeds what is for replicas"),
     plant("told-gap-ignored", "followers", "a follower that missed notices does not look for them"),
@@ -155,6 +168,11 @@ pub const PLANTS: &[Plant] = &[
         "fail-over-without-sweep",
         "followers",
         "a follower turns to another replica as if that had told it everything",
+    ),
+    plant(
+        "walk-of-an-earlier-stream",
+        "followers",
+        "a follower's walk counts for the streams after its own, too",
     ),
     plant(
         "stream-before-durable",

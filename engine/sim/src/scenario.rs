@@ -240,6 +240,8 @@ impl Story {
         for (_, what) in world.trace.take() {
             let line = match what {
                 What::Sent { kind: "sweep" | "sweep answer" | "sweep hint", .. } => continue,
+                What::Sent { kind: "lag question" | "lag confirmed" | "digest", .. } => continue,
+                What::Sent { kind, .. } if kind.starts_with("lag answer") => continue,
                 What::Sent { from, to, kind, entity, entry, .. } => {
                     let name = self.names.get(&entity).map_or("?", String::as_str);
                     format!("  {from} -> {to}  {kind}, {name} entry {}", entry.0)

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 
-use net::peer::message::PeerMessage;
+use net::peer::message::{LagFound, LagQuestion, PeerMessage};
 use plog::vocabulary::{EntityId, Entry};
 
 /// Events kept.
@@ -113,9 +113,27 @@ pub fn describe(message: &PeerMessage) -> (&'static str, Entry, u64) {
             ("sweep answer", Entry::ZERO, answer.entities.len() as u64)
         }
         PeerMessage::SweepHint => ("sweep hint", Entry::ZERO, 0),
+        PeerMessage::Lag(request) => {
+            let mark = request.confirmed.map_or(0, |confirmed| u64::from(confirmed.mark) + 1);
+            let kind = match request.asks {
+                LagQuestion::Nothing => "lag confirmed",
+                LagQuestion::Since | LagQuestion::More(_) => "lag question",
+                LagQuestion::Range(_) => "digest",
+            };
+            (kind, Entry::ZERO, mark)
+        }
+        PeerMessage::LagAnswer(answer) => match &answer.found {
+            LagFound::Abstains => ("lag answer: abstains", Entry::ZERO, 0),
+            LagFound::Unknown => ("lag answer: unknown", Entry::ZERO, 0),
+            LagFound::Equal => ("lag answer: equal", Entry::ZERO, 1),
+            LagFound::EqualWithoutChains => ("lag answer: equal", Entry::ZERO, 0),
+            LagFound::Page(page) => ("lag answer", Entry::ZERO, page.entities.len() as u64),
+        },
         PeerMessage::Heartbeat => ("heartbeat", Entry::ZERO, 0),
         PeerMessage::Generations(_) => ("generations", Entry::ZERO, 0),
         PeerMessage::Finish(request) => ("finish", request.entry, 0),
+        PeerMessage::Transfer(_) => ("transfer", Entry::ZERO, 0),
+        PeerMessage::TransferPage(_) => ("transfer page", Entry::ZERO, 0),
         PeerMessage::Follow(request) => ("follow", Entry::ZERO, request.number),
         PeerMessage::FollowAnswer(answer) => ("follow answer", Entry::ZERO, answer.told),
         PeerMessage::Told(notice) => ("told", notice.entry, notice.number),

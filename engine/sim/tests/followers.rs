@@ -61,6 +61,68 @@ fn what_is_written_is_told_at_once_and_no_sweep_is_needed() {
     }
 }
 
+/// More than two pages of them.
+const MANY_KEYS: u32 = 1100;
+
+/// The questions of a whole walk over them.
+const PAGES: u64 = 3;
+
+/// Single cores, of which the replicas hold many entities, and their follower is started.
+fn world_of_a_late_follower() -> World {
+    let mut world = World::with_config(WorldConfig {
+        followers: vec![1],
+        transport: Transport::Streams,
+        configure: |config| {
+            config.sweep_every_us = 60_000_000;
+            config.follow_every_us = 20_000;
+        },
+        ..WorldConfig::calm(7, &[1, 1, 1])
+    });
+    world.run_for(200_000);
+    world.crash(FOLLOWER);
+    write(&mut world, 0, MANY_KEYS);
+    world.run_for(1_000_000);
+    world.start(FOLLOWER);
+    world
+}
+
+fn status(world: &World) -> FollowingStatus {
+    world.shard(CoreId { node: FOLLOWER, core: 0 }).following().expect("it follows")
+}
+
+#[test]
+fn a_follower_that_comes_late_walks_page_by_page_through_what_there_was_before() {
+    let mut world = world_of_a_late_follower();
+    let before = world.follower_counters();
+    let until = world.now() + 10_000_000;
+    assert!(world.run_until(until, |world| world.is_in_step(FOLLOWER)), "{:?}", status(&world));
+    assert!(is_equal(&world, 0, MANY_KEYS), "in step, so it holds all");
+    let now = world.follower_counters();
+    assert_eq!(now.streams_followed - before.streams_followed, 1);
+    assert_eq!(now.sweeps - before.sweeps, 1);
+    assert!(now.sweep_messages - before.sweep_messages >= PAGES, "page by page");
+    assert!(now.swept_behind - before.swept_behind >= u64::from(MANY_KEYS));
+}
+
+#[test]
+fn when_the_replica_dies_amid_a_walk_the_next_one_is_walked_from_the_beginning() {
+    let mut world = world_of_a_late_follower();
+    let asked = |world: &World| world.follower_counters().sweep_messages;
+    let (before, walks) = (asked(&world), world.follower_counters().sweeps);
+    let until = world.now() + 10_000_000;
+    assert!(world.run_until(until, |world| asked(world) == before + 2), "{:?}", status(&world));
+    let first = status(&world);
+    assert_eq!(first.in_step_at, None, "a page is missing");
+    let AcceptorId(dead) = first.replica.expect("it follows");
+    world.crash(dead);
+    let until = world.now() + 10_000_000;
+    assert!(world.run_until(until, |world| world.is_in_step(FOLLOWER)), "{:?}", status(&world));
+    assert_ne!(status(&world).replica, first.replica);
+    assert!(is_equal(&world, (dead + 1) % 3, MANY_KEYS), "in step, so it holds all");
+    assert!(asked(&world) >= before + 2 + PAGES, "from the first page on");
+    assert_eq!(world.follower_counters().sweeps - walks, 1, "the other walk has no end");
+}
+
 #[test]
 fn a_follower_that_is_cut_off_holds_nobody_up_and_makes_up_for_what_it_missed() {
     let mut world = world();

@@ -196,6 +196,11 @@ impl<M: StateMachine> Entity<M> {
         self.chain
     }
 
+    /// See [`Shard::pretend_another_history`](crate::shard::Shard::pretend_another_history).
+    pub(crate) fn pretend_another_history(&mut self) {
+        self.chain = !self.chain;
+    }
+
     pub(crate) fn key_count(&self) -> u32 {
         self.state.key_count()
     }
@@ -570,7 +575,7 @@ impl<M: StateMachine> Entity<M> {
     }
 
     /// Compares a peer's checksum chain with the own one at the same entry.
-    fn check_chain(&mut self, context: &mut Context, entry: Entry, chain: u32) {
+    pub(crate) fn check_chain(&mut self, context: &mut Context, entry: Entry, chain: u32) {
         let differs = entry == self.applied && entry > Entry::ZERO && chain != self.chain;
         if differs && !planted!("chain-unchecked") {
             self.diverge(context, entry, "checksum chain differs from a peer's");

@@ -9,7 +9,9 @@
 
 use std::collections::BTreeSet;
 
-use net::peer::message::{ForwardAnswer, PeerMessage, SweepAnswer};
+use net::peer::message::{
+    ForwardAnswer, LagAnswer, LagFound, PeerMessage, SweepAnswer, TransferPage,
+};
 use net::resp::value::Value;
 use plog::log::Log;
 use plog::planted;
@@ -104,6 +106,12 @@ impl<M: StateMachine> Shard<M> {
     #[must_use]
     pub fn abstains(&self, entity: EntityId) -> bool {
         self.abstaining.covers(entity) || self.is_rejoining(entity)
+    }
+
+    /// Whether an entity's records could not be read back here, or nothing of it may be told.
+    #[must_use]
+    pub fn is_unreadable(&self, entity: EntityId) -> bool {
+        self.abstaining.covers(entity)
     }
 
     /// A client's request for an entity that abstains.
@@ -202,6 +210,15 @@ impl<M: StateMachine> Shard<M> {
                 let nothing = SweepAnswer { after, entities, done: true, counts_for };
                 self.context.send_to_core(from, PeerMessage::SweepAnswer(nothing));
             }
+            PeerMessage::Lag(request) => {
+                let found = LagFound::Abstains;
+                let answer = LagAnswer { question: request.question, to: None, found };
+                self.send_sweep(from, PeerMessage::LagAnswer(answer));
+            }
+            PeerMessage::Transfer(request) => {
+                let nothing = TransferPage { begin: request.begin, next: None };
+                self.context.send_to_core(from, PeerMessage::TransferPage(nothing));
+            }
             PeerMessage::ReadCheck(check) if planted!("abstainer-answers-checks") => {
                 self.call_empty(from.acceptor, *check);
             }
@@ -221,6 +238,8 @@ impl<M: StateMachine> Shard<M> {
             | PeerMessage::CatchUpAnswer(_)
             | PeerMessage::Image(_)
             | PeerMessage::SweepAnswer(_)
+            | PeerMessage::LagAnswer(_)
+            | PeerMessage::TransferPage(_)
             | PeerMessage::SweepHint
             | PeerMessage::Heartbeat
             | PeerMessage::Follow(_)

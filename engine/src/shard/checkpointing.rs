@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use plog::block::AlignedBuffer;
 use plog::checkpoint::CheckpointId;
 use plog::checkpoint::pointer::Pointer;
-use plog::checkpoint::writer::{CheckpointWrite, CheckpointWriter};
+use plog::checkpoint::writer::{CheckpointWrite, CheckpointWriter, WrittenImage};
 use plog::location::{Location, copy_back};
 use plog::planted;
 use plog::segment::{SegmentId, SpareId};
@@ -447,13 +447,11 @@ impl<M: StateMachine> Shard<M> {
     fn read_run(&mut self) {
         let walk = self.checkpointing.walk.as_mut().expect("called while it walks");
         let (Some(first), Some(last)) = (walk.run.first(), walk.run.last()) else { return };
-        let (first, last) = (first.image, last.image);
-        let length = last.offset + last.length - first.offset;
+        let location = span(first.image, last.image);
         let run = walk.next_run;
         walk.next_run += 1;
         let copied = std::mem::take(&mut walk.run);
         walk.runs.insert(run, copied);
-        let location = Location::new(first.segment(), first.offset, length, 0);
         self.log_reads.start(Purpose::Copy(run), location);
     }
 
@@ -496,9 +494,11 @@ impl<M: StateMachine> Shard<M> {
         self.context.counters.checkpoint_bytes +=
             u64::try_from(buffer.len()).expect("a write is small");
         let oldest = self.context.log.oldest_segment();
-        for (entity, applied, location) in walk.writer.handle_written(buffer) {
+        for image in walk.writer.handle_written(buffer) {
+            let WrittenImage { entity, applied, chain, location } = image;
             let index = self.context.log.index_mut();
-            index.note(&RecordSummary::Image { entity, applied }, location);
+            let chain = Some(chain);
+            index.note(&RecordSummary::Image { entity, applied, chain }, location);
             index.forget_before(entity, oldest);
         }
     }
@@ -519,8 +519,14 @@ impl<M: StateMachine> Shard<M> {
     }
 }
 
+/// The stretch of a file from `first` to `last`, read at once.
+pub(super) fn span(first: Location, last: Location) -> Location {
+    let length = last.offset + last.length - first.offset;
+    Location::new(first.segment(), first.offset, length, 0)
+}
+
 /// Whether `next` can be read with the run from `first` to `last`.
-fn joins(first: Location, last: Location, next: Location) -> bool {
+pub(super) fn joins(first: Location, last: Location, next: Location) -> bool {
     let end = last.offset + last.length;
     next.segment() == first.segment()
         && next.offset >= end

@@ -79,11 +79,13 @@ impl<M: StateMachine> Shard<M> {
             let before = loading.parked.len();
             loading.parked.retain(|parked| match parked {
                 Parked::Message(from, _) | Parked::CatchUp(from, _) => from.acceptor != member,
-                Parked::Request(..) | Parked::Behind(..) => true,
+                Parked::Request(..) | Parked::Behind(..) | Parked::OtherChain(..) => true,
             });
             dropped += before - loading.parked.len();
         }
         self.parked -= dropped;
         self.forget_rejoin_sweeps(member);
+        self.lags.forget(member);
+        self.unlike.forget(member);
     }
 }

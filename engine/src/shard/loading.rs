@@ -50,6 +50,8 @@ pub(crate) enum Parked {
     Message(PeerCore, PeerMessage),
     CatchUp(PeerCore, CatchUpRequest),
     Behind(AcceptorId, Entry),
+    /// A majority of the others has this chain at an entry.
+    OtherChain(Entry, u32),
 }
 
 impl Parked {
@@ -58,7 +60,7 @@ impl Parked {
         let held = match self {
             Self::Request(_, EntityRequest::Command(command)) => command.arguments.size(),
             Self::Message(_, message) => message.value_bytes(),
-            Self::Request(..) | Self::CatchUp(..) | Self::Behind(..) => 0,
+            Self::Request(..) | Self::CatchUp(..) | Self::Behind(..) | Self::OtherChain(..) => 0,
         };
         size_of::<Self>() + block_bytes(held)
     }
@@ -126,6 +128,7 @@ impl<M: StateMachine> Shard<M> {
             Purpose::Load(id, position) => self.handle_loaded(id, position, location, record()),
             Purpose::CatchUp(job, position) => self.handle_served(job, position, record()),
             Purpose::Copy(run) => self.handle_copied(run, location, blocks),
+            Purpose::Transfer(page, run) => self.handle_transfer_read(page, run, location, blocks),
         }
         self.settle_memory();
     }
@@ -157,6 +160,10 @@ impl<M: StateMachine> Shard<M> {
             }
         }
         let loaded = assembler.finish();
+        if let Some(image) = &loaded.image {
+            let (applied, chain) = (image.applied, image.chain);
+            self.context.log.index_mut().set_image_chain(id, applied, chain);
+        }
         self.evict(EVICTION_STEPS);
         let mut entity = Entity::new(id);
         entity.restore(&mut self.context, &loaded);
@@ -183,7 +190,7 @@ impl<M: StateMachine> Shard<M> {
         self.loading_bytes -= loading.bytes;
         self.abstaining.add_unreadable(id);
         self.checkpoint_loaded(id);
-        let _ = self.sweeps.caught_up(id);
+        let _ = self.catching_up.caught_up(id);
         if let Some(following) = &mut self.following {
             following.note_lag(id, false);
         }
@@ -203,6 +210,7 @@ impl<M: StateMachine> Shard<M> {
                     self.message(from, PeerMessage::CatchUp(request));
                 }
                 Parked::Behind(from, entry) => self.note_behind(id, entry, from),
+                Parked::OtherChain(entry, chain) => self.hear_of_another_history(id, entry, chain),
             }
         }
     }

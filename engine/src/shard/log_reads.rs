@@ -33,6 +33,8 @@ pub(crate) enum Purpose {
     CatchUp(u64, usize),
     /// Images that go into a checkpoint as they are.
     Copy(u64),
+    /// The n-th stretch of images of a page for a peer.
+    Transfer(u64, usize),
 }
 
 /// Reads handed to the world at a time.

@@ -39,11 +39,13 @@ use crate::entity::Entity;
 use crate::errors;
 use crate::request::{EntityRequest, Reply, Ticket};
 use crate::shard::abstaining::Abstaining;
+use crate::shard::catching_up::CatchingUp;
 use crate::shard::checkpointing::Checkpointing;
 use crate::shard::cleaning::Cleaning;
 use crate::shard::consumers::Consumers;
 use crate::shard::entity_table::EntityTable;
 use crate::shard::following::{Following, may_hear, may_say};
+use crate::shard::lag::Lags;
 use crate::shard::loading::Loading;
 use crate::shard::log_reads::LogReads;
 use crate::shard::memory::{Room, is_write};
@@ -52,6 +54,8 @@ use crate::shard::rejoining::Rejoining;
 use crate::shard::relays::Relays;
 use crate::shard::serving::CatchUpJob;
 use crate::shard::sweep::Sweeps;
+use crate::shard::transfer::{Transfer, TransferPages};
+use crate::shard::unlike::Unlike;
 use crate::state_machine::StateMachine;
 use crate::state_machine::strings::Strings;
 use crate::status::{Counters, Glance, ShardStatus, as_u64};
@@ -72,13 +76,16 @@ pub use crate::shard::log_reads::{PLogRead, ReadFailed, ReadId};
 pub use crate::shard::pace::{CatchUpRates, Rate, share_of_rate};
 
 mod abstaining;
+mod catching_up;
 mod checkpointing;
 mod cleaning;
 mod consumers;
+mod digest;
 mod entity_table;
 mod followers;
 mod following;
 mod generations;
+mod lag;
 mod loading;
 mod log_reads;
 mod memory;
@@ -87,6 +94,8 @@ mod rejoining;
 mod relays;
 mod serving;
 mod sweep;
+mod transfer;
+mod unlike;
 
 /// The shard of the default state machine.
 pub type StringShard = Shard<Strings>;
@@ -135,6 +144,9 @@ pub struct Shard<M: StateMachine> {
     catch_up_jobs: BTreeMap<u64, CatchUpJob>,
     next_job: u64,
     sweeps: Sweeps,
+    catching_up: CatchingUp,
+    lags: Lags,
+    unlike: Unlike,
     /// How fast entities that a sweep found catch up.
     pace: Pace,
     checkpointing: Checkpointing,
@@ -142,6 +154,10 @@ pub struct Shard<M: StateMachine> {
     consumers: Consumers,
     abstaining: Abstaining,
     rejoining: Option<Rejoining>,
+    /// Many entities asked for at once, after a loss.
+    transfer: Option<Transfer>,
+    /// The same for others.
+    transfer_pages: TransferPages,
     /// Of a follower's core: whom it follows. A replica's has none.
     following: Option<Box<Following>>,
     /// A later generation of this replica is about.
@@ -177,12 +193,17 @@ impl<M: StateMachine> Shard<M> {
             catch_up_jobs: BTreeMap::new(),
             next_job: 0,
             sweeps: Sweeps::default(),
+            catching_up: CatchingUp::default(),
+            lags: Lags::default(),
+            unlike: Unlike::default(),
             pace: Pace::new(config.catch_up_rates),
             checkpointing: Checkpointing::default(),
             cleaning: Cleaning::new(&log_config),
             consumers: Consumers::default(),
             abstaining: Abstaining::default(),
             rejoining: None,
+            transfer: None,
+            transfer_pages: TransferPages::default(),
             following: config.is_follower().then(Box::default),
             is_superseded: false,
             relays: Relays::default(),
@@ -255,6 +276,8 @@ impl<M: StateMachine> Shard<M> {
     pub fn finish_recovery(&mut self, tail: Option<RecoveredTail>, checkpoint: Option<Pointer>) {
         let index = self.recovering.take().expect("recovery is finished once");
         self.context.log = Log::new(self.log_config, tail).with_index(index);
+        let advances = if self.keeps_lags() { self.context.config.lag_entities_max } else { 0 };
+        self.context.log.index_mut().keep_advances(advances);
         self.checkpointing = Checkpointing::after(checkpoint, self.log_config.segment_size);
     }
 
@@ -393,10 +416,24 @@ impl<M: StateMachine> Shard<M> {
                 self.relays.handle_answer(&mut self.context, from.acceptor, &answer);
             }
             PeerMessage::Sweep(request) => self.answer_sweep(from, request),
-            PeerMessage::SweepAnswer(answer) => self.handle_sweep_answer(from, &answer),
-            // Whom a follower does not follow it does not sweep either.
-            PeerMessage::SweepHint if !self.may_sweep(from) => {}
-            PeerMessage::SweepHint => self.start_sweep(from),
+            PeerMessage::SweepAnswer(answer) if self.following.is_some() => {
+                self.take_walk_page(from, &answer);
+            }
+            PeerMessage::SweepAnswer(answer) => self.take_rejoin_page(from, &answer),
+            PeerMessage::Lag(request) => self.answer_lag(from, &request),
+            PeerMessage::LagAnswer(answer) => self.handle_lag_answer(from, answer),
+            // The numbers of notices say to a follower what is missing.
+            PeerMessage::SweepHint if self.following.is_some() => {}
+            PeerMessage::SweepHint => {
+                self.start_sweep(from);
+                self.ask_for_page_again(from);
+            }
+            PeerMessage::Transfer(request) => self.answer_transfer(from, request),
+            PeerMessage::TransferPage(page) => self.handle_transfer_page(from, page),
+            PeerMessage::Image(ref image) if self.took_transferred(from, image) => {
+                self.count_caught_up(from.acceptor, &message);
+                self.message_for_entity(from, message);
+            }
             PeerMessage::FollowAnswer(answer) => self.handle_follow_answer(from, answer),
             // Only followers ask for that.
             PeerMessage::Follow(_) => {}
@@ -427,11 +464,6 @@ impl<M: StateMachine> Shard<M> {
             | PeerMessage::Finish(_)
             | PeerMessage::Forward(_) => self.message_for_entity(from, message),
         }
-    }
-
-    /// Whether what a peer's core holds is of interest here.
-    fn may_sweep(&self, peer: PeerCore) -> bool {
-        self.following.as_deref().is_none_or(|following| following.follows(peer))
     }
 
     /// Answers a read check of an entity of which nothing was ever written here.
@@ -502,9 +534,13 @@ impl<M: StateMachine> Shard<M> {
                 entity.handle_forward_answer(context, from, &answer);
             }
             PeerMessage::CatchUp(_)
+            | PeerMessage::Transfer(_)
+            | PeerMessage::TransferPage(_)
             | PeerMessage::Sweep(_)
             | PeerMessage::SweepAnswer(_)
             | PeerMessage::SweepHint
+            | PeerMessage::Lag(_)
+            | PeerMessage::LagAnswer(_)
             | PeerMessage::Heartbeat
             | PeerMessage::Follow(_)
             | PeerMessage::FollowAnswer(_)
@@ -531,7 +567,9 @@ impl<M: StateMachine> Shard<M> {
                 }
             }
         }
+        self.ask_for_waiting_pages();
         self.continue_rejoining();
+        self.settle_sweeps();
         self.settle_memory();
     }
 
@@ -555,14 +593,18 @@ impl<M: StateMachine> Shard<M> {
         }
         self.learn_generation(peer.acceptor, life.generation);
         self.context.links_up[peer.acceptor.index()] += 1;
-        if self.rejoining.as_ref().is_some_and(Rejoining::is_sweeping) {
-            self.rejoin_peer_up(peer, life.core_count);
-        } else if self.context.config.is_follower() {
+        if self.context.config.is_follower() {
             if !self.abstaining.is_whole_shard() {
                 self.follow_peer_up(peer, life.core_count);
             }
+            return;
+        }
+        self.add_sweep_link(peer, life.core_count);
+        if self.rejoining.as_ref().is_some_and(Rejoining::is_sweeping) {
+            self.rejoin_peer_up(peer, life.core_count);
         } else if !self.abstaining.is_whole_shard() {
             self.start_sweep(peer);
+            self.ask_for_page_again(peer);
         }
     }
 
@@ -576,6 +618,7 @@ impl<M: StateMachine> Shard<M> {
         let links = &mut self.context.links_up[peer.acceptor.index()];
         *links = links.checked_sub(1).expect("a link goes down after it came up");
         self.sweeps.forget(peer);
+        self.transfer_pages.forget(peer);
         self.rejoin_peer_down(peer);
         self.follow_peer_down(peer);
     }
@@ -604,7 +647,8 @@ impl<M: StateMachine> Shard<M> {
         self.expire_locks();
         self.continue_following();
         self.continue_sweeps();
-        if self.sweeps.next_catch_up_due().is_some_and(|due| due <= now) {
+        self.continue_transfer();
+        if self.catching_up.next_due().is_some_and(|due| due <= now) {
             self.continue_catch_ups();
         }
         self.continue_rejoining();
@@ -668,9 +712,10 @@ impl<M: StateMachine> Shard<M> {
             self.context.timers.next(),
             self.context.lazy_deadline,
             self.sweeps.next_due(),
-            self.sweeps.next_catch_up_due(),
+            self.catching_up.next_due(),
             self.relays.next_due(),
             self.next_rejoin_due(),
+            self.next_transfer_due(),
             self.following.as_deref().and_then(Following::next_due),
             self.checkpointing.next_due(self.context.now),
             self.cleaning.next_due(self.context.now),
@@ -761,7 +806,9 @@ impl<M: StateMachine> Shard<M> {
             gated: glance.gated,
             loading: glance.loading,
             parked: glance.parked,
-            behind: as_u64(self.sweeps.behind()),
+            behind: as_u64(self.catching_up.behind()),
+            sweep_left: self.sweeps.left(),
+            unconfirmed: self.unconfirmed(),
             followers: as_u64(self.context.followers.count(self.context.now)),
             timers: glance.timers,
             abstaining: glance.abstaining,
@@ -839,7 +886,7 @@ impl<M: StateMachine> Shard<M> {
         }
         let has_reached_floor = !self.context.floors.is_empty() && self.reach_floor(id, applied);
         let is_below_floor = self.context.floors.contains_key(&id);
-        if !is_behind && !is_below_floor && self.sweeps.caught_up(id) {
+        if !is_behind && !is_below_floor && self.catching_up.caught_up(id) {
             self.continue_catch_ups();
         }
         if has_reached_floor {

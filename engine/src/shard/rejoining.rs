@@ -164,18 +164,18 @@ impl<M: StateMachine> Shard<M> {
         self.context.send_to_core(peer, message);
     }
 
-    /// A page of a peer's entities, if the core rejoins and still sweeps. Whether it was taken.
-    pub(super) fn took_rejoin_page(&mut self, from: PeerCore, answer: &SweepAnswer) -> bool {
+    /// A page of a peer's entities: taken if the core rejoins and still sweeps.
+    pub(super) fn take_rejoin_page(&mut self, from: PeerCore, answer: &SweepAnswer) {
         let generation = self.context.config.epoch.generation();
         let config = self.context.config;
         let Some(Rejoining { stage: Stage::Sweeping(walks), .. }) = &mut self.rejoining else {
-            return false;
+            return;
         };
-        let Some(walk) = walks.get_mut(&from) else { return true };
+        let Some(walk) = walks.get_mut(&from) else { return };
         let is_current = walk.asked.is_some() && !walk.is_done && walk.after == answer.after;
         // A word that does not count is asked for again later.
         if !is_current || answer.counts_for != Some(generation) {
-            return true;
+            return;
         }
         let is_mine = |entity| shard_of(entity, config.core_count) == config.core;
         for swept in answer.entities.iter().filter(|swept| is_mine(swept.entity)) {
@@ -186,7 +186,7 @@ impl<M: StateMachine> Shard<M> {
                 None if known >= config.entities_max => {
                     // More than this core may hold: it goes on abstaining.
                     self.context.counters.messages_refused += 1;
-                    return true;
+                    return;
                 }
                 None if swept.last == Entry::ZERO => {}
                 None => {
@@ -203,7 +203,6 @@ impl<M: StateMachine> Shard<M> {
         } else {
             self.ask_rejoin_page(from);
         }
-        true
     }
 
     /// How many other replicas have to be swept: so many that every majority that this replica's
@@ -244,6 +243,7 @@ impl<M: StateMachine> Shard<M> {
         for peer in up {
             self.start_sweep(peer);
         }
+        self.begin_transfer();
         self.continue_catch_ups();
         self.continue_rejoining();
     }

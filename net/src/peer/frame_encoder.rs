@@ -21,8 +21,8 @@ use crate::peer::frame::{
     FrameHeader,
 };
 use crate::peer::message::{
-    ArchivedCarriedValue, ArchivedChosenEntry, ArchivedPeerMessage, ArchivedSweptEntity,
-    CarriedValue, PeerMessage,
+    ArchivedCarriedValue, ArchivedChosenEntry, ArchivedLaggingEntity, ArchivedPeerMessage,
+    ArchivedSweptEntity, CarriedValue, LagFound, PeerMessage,
 };
 
 /// Size of the archive's root, in bytes.
@@ -212,6 +212,13 @@ pub fn archived_size(message: &PeerMessage) -> usize {
         PeerMessage::SweepAnswer(message) => {
             message.entities.len() * size_of::<ArchivedSweptEntity>()
         }
+        PeerMessage::LagAnswer(message) => match &message.found {
+            LagFound::Page(page) => page.entities.len() * size_of::<ArchivedLaggingEntity>(),
+            LagFound::Abstains
+            | LagFound::Unknown
+            | LagFound::Equal
+            | LagFound::EqualWithoutChains => 0,
+        },
         PeerMessage::Told(message) => {
             message.value.as_ref().map_or(0, |told| told.value.bytes.len())
         }
@@ -223,9 +230,12 @@ pub fn archived_size(message: &PeerMessage) -> usize {
         | PeerMessage::SweepHint
         | PeerMessage::Heartbeat
         | PeerMessage::Generations(_)
+        | PeerMessage::Finish(_)
+        | PeerMessage::Lag(_)
+        | PeerMessage::Transfer(_)
+        | PeerMessage::TransferPage(_)
         | PeerMessage::Follow(_)
-        | PeerMessage::FollowAnswer(_)
-        | PeerMessage::Finish(_) => 0,
+        | PeerMessage::FollowAnswer(_) => 0,
     };
     size_of::<ArchivedPeerMessage>() + outside
 }
@@ -249,6 +259,10 @@ pub(crate) fn message_kind(message: &PeerMessage) -> &'static str {
         PeerMessage::Heartbeat => "heartbeat",
         PeerMessage::Generations(_) => "generations",
         PeerMessage::Finish(_) => "finish",
+        PeerMessage::Lag(_) => "lag",
+        PeerMessage::LagAnswer(_) => "lag answer",
+        PeerMessage::Transfer(_) => "transfer",
+        PeerMessage::TransferPage(_) => "transfer page",
         PeerMessage::Follow(_) => "follow",
         PeerMessage::FollowAnswer(_) => "follow answer",
         PeerMessage::Told(_) => "told",

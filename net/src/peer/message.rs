@@ -7,7 +7,7 @@
 use std::rc::Rc;
 
 use plog::entry_record::EntryRecord;
-use plog::vocabulary::{Ballot, EntityId, Entry, Generation, ValueId};
+use plog::vocabulary::{Ballot, BootEpoch, EntityId, Entry, Generation, ValueId};
 use rkyv::{Archive, Deserialize, Serialize};
 
 use crate::peer::shared_bytes::{OptionalSharedBytes, SharedBytes};
@@ -40,7 +40,7 @@ pub enum PeerMessage {
     Sweep(SweepRequest),
     /// Answer to a [`SweepRequest`].
     SweepAnswer(SweepAnswer),
-    /// "I had to drop messages to you: sweep me."
+    /// "I had to drop messages to you", or "you may lack what I hold": sweep me.
     SweepHint,
     /// Nothing to say, but alive.
     Heartbeat,
@@ -48,6 +48,14 @@ pub enum PeerMessage {
     Generations(GenerationsNotice),
     /// Asks the receiver to see to it that an entry is chosen.
     Finish(FinishRequest),
+    /// Asks what the sender lacks of what the receiver holds as chosen.
+    Lag(LagRequest),
+    /// Answer to a [`LagRequest`].
+    LagAnswer(LagAnswer),
+    /// Asks for many whole entities: [`PeerMessage::Image`]s, then a [`PeerMessage::TransferPage`].
+    Transfer(TransferRequest),
+    /// The images that a [`TransferRequest`] asked for have been sent.
+    TransferPage(TransferPage),
     /// A follower's core asks to be told of what the receiver learns; said again now and then.
     Follow(FollowRequest) = 23,
     /// Answer to a [`FollowRequest`].
@@ -300,6 +308,153 @@ pub struct FinishRequest {
     pub entry: Entry,
 }
 
+/// How far a replica's core had come at a moment of one of its boots: what it holds as chosen
+/// durably by then is *up to* the position.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Position {
+    /// The boot. Positions of different boots cannot be compared.
+    pub boot: BootEpoch,
+    /// Counts up in a boot; 0 is its beginning.
+    pub mark: u32,
+}
+
+/// Asks what the sender lacks of what the receiver holds as chosen.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Eq, PartialEq)]
+pub struct LagRequest {
+    /// Names the question, unique within the sender's boot and core, so that its answer is known
+    /// again; a question that is repeated keeps its name.
+    pub question: u64,
+    /// How many cores the sender has. It asks for the entities that its core owns there.
+    pub core_count: u16,
+    /// Up to this position of the receiver, the sender holds everything durably that the two cores
+    /// share.
+    pub confirmed: Option<Position>,
+    /// The question.
+    pub asks: LagQuestion,
+}
+
+/// What a [`LagRequest`] asks.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Eq, PartialEq)]
+pub enum LagQuestion {
+    /// Nothing: it only confirms. There is no answer.
+    Nothing,
+    /// What advanced since the sender confirmed something, now or ever.
+    Since,
+    /// The next page of that.
+    More(LagPlace),
+    /// Whether the receiver holds no more than the sender in a range of entities.
+    Range(LagRange),
+}
+
+/// Where a walk over what advanced goes on. All of it stands in the question: the receiver keeps
+/// nothing of a walk.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Eq, PartialEq)]
+pub struct LagPlace {
+    /// The walk begins after this mark of the receiver's, …
+    pub from: u32,
+    /// … and the position when it began was this one.
+    pub to: Position,
+    /// Where the next page begins.
+    pub cursor: LagCursor,
+}
+
+/// Where a page of a [`LagAnswer`] ended.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Eq, PartialEq)]
+pub enum LagCursor {
+    /// At this number among those that advanced lately.
+    Recent(u64),
+    /// After this entity, in the order of all entities; `None` is the beginning.
+    After(Option<EntityId>),
+}
+
+/// What the sender holds in a range of entities, summed up.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Eq, PartialEq)]
+pub struct LagRange {
+    /// The range begins after this entity, in the order of all entities; `None`: with the first.
+    pub after: Option<EntityId>,
+    /// Its last entity; `None`: it goes on to the end.
+    pub last: Option<EntityId>,
+    /// So many entities of the range the sender knows; the receiver looks at not many more.
+    pub entities: u32,
+    /// How many cores the sender takes the receiver to have.
+    pub core_count: u16,
+    /// The digest of (entity, chosen).
+    pub digest: u64,
+    /// The digest of (entity, chosen, chain); `None` when the sender does not know every chain.
+    pub chains: Option<u64>,
+}
+
+/// Answer to a [`LagRequest`].
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub struct LagAnswer {
+    /// The question's name.
+    pub question: u64,
+    /// The sender's position when the walk that the question belongs to began; `None` when it
+    /// gives none, or began earlier.
+    pub to: Option<Position>,
+    /// The answer.
+    pub found: LagFound,
+}
+
+/// What a [`LagAnswer`] says.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub enum LagFound {
+    /// The sender abstains, and has nothing to tell.
+    Abstains,
+    /// It does not know what the asker holds: all entities have to be compared.
+    Unknown,
+    /// The range holds the same on both sides, chains included.
+    Equal,
+    /// The range holds the same on both sides, as far as is known: not all chains are.
+    EqualWithoutChains,
+    /// What the sender holds: of what advanced, or of a range that differs.
+    Page(LagPage),
+}
+
+/// Entities with what the sender holds of them.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub struct LagPage {
+    /// In the order of the walk.
+    pub entities: Vec<LaggingEntity>,
+    /// The walk that a question for more has to name: where it began, …
+    pub from: u32,
+    /// … and where it goes on; `None` at its end. Of a range, after the last entity it looked at.
+    pub next: Option<LagCursor>,
+    /// How many more there are at most, where that is known.
+    pub left: Option<u64>,
+}
+
+/// One entity in a [`LagPage`].
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Eq, PartialEq)]
+pub struct LaggingEntity {
+    /// The entity.
+    pub entity: EntityId,
+    /// Highest entry the sender holds as chosen.
+    pub chosen: Entry,
+    /// The checksum chain there, if the sender knows it.
+    pub chain: Option<u32>,
+}
+
+/// Asks for the images of the entities from a place on, in the order in which a sweep walks them.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Eq, PartialEq)]
+pub struct TransferRequest {
+    /// Begin with this entity, or with what comes after it; `None` begins at the beginning.
+    pub begin: Option<EntityId>,
+    /// About so many bytes of images; the answerer may send less.
+    pub bytes: u32,
+    /// How many cores the asking node has, at least 1: only entities of the asking core are sent.
+    pub core_count: u16,
+}
+
+/// The end of a page of images.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Eq, PartialEq)]
+pub struct TransferPage {
+    /// The place that was asked with.
+    pub begin: Option<EntityId>,
+    /// Where the next page begins; `None` when there is none.
+    pub next: Option<EntityId>,
+}
+
 /// Asks the receiver's core to tell the sender, a follower's core, of every entry that it learns.
 /// Holds for a while; who is to be told on says it again in time.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Eq, PartialEq)]
@@ -376,6 +531,10 @@ impl PeerMessage {
             | Self::SweepHint
             | Self::Heartbeat
             | Self::Generations(_)
+            | Self::Lag(_)
+            | Self::LagAnswer(_)
+            | Self::Transfer(_)
+            | Self::TransferPage(_)
             | Self::Follow(_)
             | Self::FollowAnswer(_) => None,
         }
@@ -402,6 +561,10 @@ impl PeerMessage {
             | Self::SweepAnswer(_)
             | Self::Generations(_)
             | Self::Finish(_)
+            | Self::Lag(_)
+            | Self::LagAnswer(_)
+            | Self::Transfer(_)
+            | Self::TransferPage(_)
             | Self::Follow(_)
             | Self::FollowAnswer(_)
             | Self::SweepHint

@@ -7,7 +7,9 @@
 use plog::entry_record::{EntryRecord, InvalidRecord};
 use plog::vocabulary::{Ballot, Entry, Generation, ValueId};
 
-use crate::peer::message::{CarriedValue, PeerMessage};
+use crate::peer::message::{
+    CarriedValue, LagFound, LagQuestion, LagRequest, PeerMessage, TransferRequest,
+};
 
 /// Most values one entry message carries: the accepted one and the requested one.
 pub const VALUES_MAX: usize = 2;
@@ -78,8 +80,8 @@ pub enum InvalidMessage {
         /// How many.
         count: usize,
     },
-    /// A node has a core.
-    #[error("a follower of no cores")]
+    /// A node without a core asks, or is asked.
+    #[error("a node has at least one core, not 0")]
     NoCores,
     /// A range that ends before it begins.
     #[error("range from entry {} to entry {} ends before it begins", first.0, last.0)]
@@ -179,6 +181,11 @@ pub fn check(message: &PeerMessage, replicas: u8) -> Result<(), InvalidMessage> 
             message.known.iter().try_for_each(|generation| check_generation(*generation))
         }
         PeerMessage::Finish(message) => check_entry(message.entry),
+        PeerMessage::Lag(message) => check_lag(message),
+        PeerMessage::LagAnswer(message) => check_found(&message.found),
+        PeerMessage::Transfer(TransferRequest { core_count: 0, .. }) => {
+            Err(InvalidMessage::NoCores)
+        }
         PeerMessage::Follow(message) if message.core_count == 0 => Err(InvalidMessage::NoCores),
         PeerMessage::Told(message) => {
             check_entry(message.entry)?;
@@ -193,7 +200,33 @@ pub fn check(message: &PeerMessage, replicas: u8) -> Result<(), InvalidMessage> 
         | PeerMessage::ForwardAnswer(_)
         | PeerMessage::Sweep(_)
         | PeerMessage::SweepHint
+        | PeerMessage::Transfer(_)
+        | PeerMessage::TransferPage(_)
         | PeerMessage::Heartbeat => Ok(()),
+    }
+}
+
+/// What a replica asks another that it lacks.
+fn check_lag(message: &LagRequest) -> Result<(), InvalidMessage> {
+    match message.asks {
+        _ if message.core_count == 0 => Err(InvalidMessage::NoCores),
+        LagQuestion::Range(range) if range.core_count == 0 => Err(InvalidMessage::NoCores),
+        LagQuestion::Nothing
+        | LagQuestion::Since
+        | LagQuestion::More(_)
+        | LagQuestion::Range(_) => Ok(()),
+    }
+}
+
+/// What a replica tells another that it lacks.
+fn check_found(found: &LagFound) -> Result<(), InvalidMessage> {
+    match found {
+        LagFound::Page(page) => {
+            page.entities.iter().try_for_each(|lagging| check_entry(lagging.chosen))
+        }
+        LagFound::Abstains | LagFound::Unknown | LagFound::Equal | LagFound::EqualWithoutChains => {
+            Ok(())
+        }
     }
 }
 

@@ -5,8 +5,10 @@ use std::rc::Rc;
 use net::peer::message::{
     CarriedValue, CatchUpAnswer, CatchUpRequest, ChosenEntry, ChosenNotice, EntityImage,
     EntryMessage, FinishRequest, FollowAnswer, FollowRequest, ForwardAnswer, ForwardedCommand,
-    GenerationsNotice, NewerNotice, PeerMessage, ReadAnswer, ReadCheck, ReadOutcome, Request,
-    SweepAnswer, SweepRequest, SweptEntity, ToldNotice, ToldValue,
+    GenerationsNotice, LagAnswer, LagCursor, LagFound, LagPage, LagPlace, LagQuestion, LagRange,
+    LagRequest, LaggingEntity, NewerNotice, PeerMessage, Position, ReadAnswer, ReadCheck,
+    ReadOutcome, Request, SweepAnswer, SweepRequest, SweptEntity, ToldNotice, ToldValue,
+    TransferPage, TransferRequest,
 };
 use net::peer::message_rules::ENTRY_MAX;
 use plog::entry_record::EntryRecord;
@@ -136,10 +138,69 @@ fn generation(random: &mut Random) -> Generation {
     Generation(u32::from(random.byte()))
 }
 
+fn position(random: &mut Random) -> Position {
+    Position { boot: BootEpoch(1 + u32::from(random.byte())), mark: u32::from(random.byte()) }
+}
+
+fn lag_cursor(random: &mut Random) -> LagCursor {
+    if random.below(2) == 0 {
+        LagCursor::Recent(random.next())
+    } else {
+        LagCursor::After(maybe(random, entity))
+    }
+}
+
+fn lag_request(random: &mut Random) -> LagRequest {
+    let asks = match random.below(4) {
+        0 => LagQuestion::Nothing,
+        1 => LagQuestion::Since,
+        2 => LagQuestion::More(LagPlace {
+            from: u32::from(random.byte()),
+            to: position(random),
+            cursor: lag_cursor(random),
+        }),
+        _ => LagQuestion::Range(LagRange {
+            after: maybe(random, entity),
+            last: maybe(random, entity),
+            entities: u32::from(random.byte()),
+            core_count: 1 + u16::from(random.byte()),
+            digest: random.next(),
+            chains: maybe(random, Random::next),
+        }),
+    };
+    LagRequest {
+        question: random.next(),
+        core_count: 1 + u16::from(random.byte()),
+        confirmed: maybe(random, position),
+        asks,
+    }
+}
+
+fn lag_answer(random: &mut Random) -> LagAnswer {
+    let lagging = |random: &mut Random| LaggingEntity {
+        entity: entity(random),
+        chosen: entry(random),
+        chain: maybe(random, |random| u32::from(random.byte())),
+    };
+    let found = match random.below(5) {
+        0 => LagFound::Abstains,
+        1 => LagFound::Unknown,
+        2 => LagFound::Equal,
+        3 => LagFound::EqualWithoutChains,
+        _ => LagFound::Page(LagPage {
+            entities: (0..random.below(5)).map(|_| lagging(random)).collect(),
+            from: u32::from(random.byte()),
+            next: maybe(random, lag_cursor),
+            left: maybe(random, Random::next),
+        }),
+    };
+    LagAnswer { question: random.next(), to: maybe(random, position), found }
+}
+
 /// A message of any kind.
 pub fn any_message(random: &mut Random) -> PeerMessage {
     let first = 1 + small(random, 100);
-    match random.below(19) {
+    match random.below(23) {
         0 => PeerMessage::Entry(entry_message(random)),
         1 => PeerMessage::Chosen(ChosenNotice {
             entity: entity(random),
@@ -196,17 +257,28 @@ pub fn any_message(random: &mut Random) -> PeerMessage {
             let request = FinishRequest { entity: entity(random), entry: entry(random) };
             PeerMessage::Finish(request)
         }
-        15 => PeerMessage::Follow(FollowRequest {
+        15 => PeerMessage::Lag(lag_request(random)),
+        16 => PeerMessage::LagAnswer(lag_answer(random)),
+        17 => PeerMessage::Transfer(TransferRequest {
+            begin: maybe(random, entity),
+            bytes: u32::from(random.byte()) << 16,
+            core_count: 1 + u16::from(random.byte()),
+        }),
+        18 => PeerMessage::TransferPage(TransferPage {
+            begin: maybe(random, entity),
+            next: maybe(random, entity),
+        }),
+        19 => PeerMessage::Follow(FollowRequest {
             number: random.next(),
             stream: maybe(random, Random::next),
             core_count: 1 + u16::from(random.byte()),
         }),
-        16 => PeerMessage::FollowAnswer(FollowAnswer {
+        20 => PeerMessage::FollowAnswer(FollowAnswer {
             number: random.next(),
             stream: maybe(random, Random::next),
             told: random.next(),
         }),
-        17 => PeerMessage::Told(ToldNotice {
+        21 => PeerMessage::Told(ToldNotice {
             stream: random.next(),
             number: random.next(),
             entity: entity(random),
@@ -225,7 +297,7 @@ pub fn any_message(random: &mut Random) -> PeerMessage {
 pub fn unruly_message(random: &mut Random) -> PeerMessage {
     let foreign = ValueId { originator: AcceptorId(REPLICAS), ..value_id(random) };
     let entity = entity(random);
-    match random.below(8) {
+    match random.below(10) {
         0 => {
             let check = ReadCheck { entity, entry: Entry::ZERO, check: 1 };
             PeerMessage::ReadCheck(check)
@@ -246,6 +318,12 @@ pub fn unruly_message(random: &mut Random) -> PeerMessage {
         6 => {
             let mine = EntryRecord { prepared: ballot(random, u32::MAX), ..record(random) };
             PeerMessage::Entry(EntryMessage { mine, ..entry_message(random) })
+        }
+        7 => PeerMessage::Lag(LagRequest { core_count: 0, ..lag_request(random) }),
+        8 => {
+            let entities = vec![LaggingEntity { entity, chosen: Entry::ZERO, chain: None }];
+            let page = LagPage { entities, from: 0, next: None, left: None };
+            PeerMessage::LagAnswer(LagAnswer { found: LagFound::Page(page), ..lag_answer(random) })
         }
         _ => {
             let values = vec![CarriedValue { id: foreign, ..carried(random) }];

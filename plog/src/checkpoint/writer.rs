@@ -7,7 +7,7 @@ use crate::checkpoint::{CheckpointId, PartId};
 use crate::frame::{FRAME_HEADER_SIZE, FrameHeader};
 use crate::identity::LogIdentity;
 use crate::location::Location;
-use crate::log_record::{LogRecord, record_checksum};
+use crate::log_record::{LogRecord, image_chain, record_checksum};
 use crate::segment::{SegmentHeader, SegmentId};
 use crate::vocabulary::{EntityId, Entry, Lsn};
 
@@ -37,10 +37,24 @@ pub struct CheckpointWrite {
     pub buffer: AlignedBuffer,
 }
 
+/// An image that can be read where it was written.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct WrittenImage {
+    /// Whose.
+    pub entity: EntityId,
+    /// The last entry that is part of it.
+    pub applied: Entry,
+    /// The entity's checksum chain there.
+    pub chain: u32,
+    /// Where it is.
+    pub location: Location,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Pushed {
     entity: EntityId,
     applied: Entry,
+    chain: u32,
     /// From the beginning of the frame.
     offset: usize,
     length: usize,
@@ -81,7 +95,7 @@ pub struct CheckpointWriter {
     stage: Stage,
     is_finishing: bool,
     /// Images of the write under way; `None` when there is none.
-    in_flight: Option<Vec<(EntityId, Entry, Location)>>,
+    in_flight: Option<Vec<WrittenImage>>,
     spare_buffer: Option<AlignedBuffer>,
     bytes: u64,
 }
@@ -168,14 +182,15 @@ impl CheckpointWriter {
     ///
     /// When the record is no image, or [`CheckpointWriter::finish`] was called.
     pub fn push(&mut self, image: &LogRecord, keys: u32) {
-        let LogRecord::Image { entity, applied, .. } = image else {
+        let LogRecord::Image { entity, applied, chain, .. } = image else {
             panic!("a checkpoint holds images")
         };
+        let (entity, applied, chain) = (*entity, *applied, *chain);
         let length = image.encoded_length();
         let place = self.reserve(length);
         image.encode_into(place);
         let checksum = record_checksum(place);
-        self.note(Pushed { entity: *entity, applied: *applied, offset: 0, length, checksum, keys });
+        self.note(Pushed { entity, applied, chain, offset: 0, length, checksum, keys });
     }
 
     /// Adds an image that was read from disk, as it is.
@@ -185,8 +200,8 @@ impl CheckpointWriter {
     /// When [`CheckpointWriter::finish`] was called.
     pub fn push_encoded(&mut self, entity: EntityId, applied: Entry, image: &[u8], keys: u32) {
         self.reserve(image.len()).copy_from_slice(image);
-        let (length, checksum) = (image.len(), record_checksum(image));
-        self.note(Pushed { entity, applied, offset: 0, length, checksum, keys });
+        let (length, checksum, chain) = (image.len(), record_checksum(image), image_chain(image));
+        self.note(Pushed { entity, applied, chain, offset: 0, length, checksum, keys });
     }
 
     /// Adds an entity that abstains.
@@ -298,9 +313,9 @@ impl CheckpointWriter {
                 as_u32(pushed.length as u64),
                 pushed.checksum,
             );
-            let Pushed { entity, applied, keys, .. } = pushed;
+            let Pushed { entity, applied, chain, keys, .. } = pushed;
             Row { entity, applied, image: Some(location), keys }.encode(&mut self.table);
-            images.push((entity, applied, location));
+            images.push(WrittenImage { entity, applied, chain, location });
         }
         self.end = FRAME_BEGIN + FRAME_HEADER_SIZE;
         frame.set_window(if is_first { 0 } else { FRAME_BEGIN }..whole);
@@ -353,11 +368,7 @@ impl CheckpointWriter {
         buffer
     }
 
-    fn write(
-        &mut self,
-        buffer: AlignedBuffer,
-        images: Vec<(EntityId, Entry, Location)>,
-    ) -> CheckpointWrite {
+    fn write(&mut self, buffer: AlignedBuffer, images: Vec<WrittenImage>) -> CheckpointWrite {
         let (part, offset) = (self.part, self.offset);
         self.offset += buffer.len() as u64;
         self.bytes += buffer.len() as u64;
@@ -371,7 +382,7 @@ impl CheckpointWriter {
     /// # Panics
     ///
     /// When no write is under way.
-    pub fn handle_written(&mut self, buffer: AlignedBuffer) -> Vec<(EntityId, Entry, Location)> {
+    pub fn handle_written(&mut self, buffer: AlignedBuffer) -> Vec<WrittenImage> {
         // A buffer that held an outsized image is let go.
         if buffer.capacity() <= 8 * FRAME_BYTES {
             self.spare_buffer = Some(buffer);

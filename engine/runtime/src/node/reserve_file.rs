@@ -47,9 +47,18 @@ fn make(directory: &Path, size: u64) -> io::Result<()> {
     }
     // One of another size would take the room of this one.
     remove(&path)?;
-    let temporary = directory.join(format!("{NAME}{TEMPORARY_SUFFIX}"));
+    set_aside(directory, NAME, size)
+}
+
+/// Makes the file `name` of `size` bytes whose blocks are its own, durably.
+///
+/// # Errors
+///
+/// The operating system's; nothing is left of it then.
+pub(super) fn set_aside(directory: &Path, name: &str, size: u64) -> io::Result<()> {
+    let temporary = directory.join(format!("{name}{TEMPORARY_SUFFIX}"));
     let made = allocate(&temporary, size)
-        .and_then(|()| std::fs::rename(&temporary, &path))
+        .and_then(|()| std::fs::rename(&temporary, directory.join(name)))
         .and_then(|()| sync_directory(directory));
     if made.is_err() {
         // The next attempt, or the next start, removes what cannot be removed now.

@@ -51,6 +51,19 @@ pub(super) fn handle_event(
             "the others told this core what it must not vote on; it catches up",
             &[("entities", entities)],
         ),
+        Event::InStep { member, core, entities } => log_line::info(
+            "in step with a core of a peer again: what was missing here is durable",
+            &[("node", &member.0), ("core", core), ("entities", entities)],
+        ),
+        Event::ChainDiffers { entity, entry, member } => log_line::warn(
+            "a peer's history of an entity differs from the one here; a majority of the others \
+             decides who stops serving it",
+            &[
+                ("entity", &format_args!("{:016x}", entity.0)),
+                ("entry", &entry.0),
+                ("node", &member.0),
+            ],
+        ),
         Event::Follows { replica: Some(replica) } => {
             log_line::info("this core follows a replica", &[("node", &replica.0)]);
         }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use net::peer::message::PeerMessage;
+use net::peer::message::{LagAnswer, LagFound, PeerMessage};
 use plog::vocabulary::{EntityId, Entry};
 
 use crate::checkers::{Boot, Violation};
@@ -72,9 +72,19 @@ impl Abstention {
                     .any(|swept| swept.chosen > Entry::ZERO && self.covers(from, swept.entity))
                     || answer.counts_for.is_some() && self.says_too_little(from)
             }
-            PeerMessage::Sweep(_) | PeerMessage::SweepHint | PeerMessage::Follow(_) => {
-                self.is_whole_core(from)
+            PeerMessage::LagAnswer(LagAnswer { found: LagFound::Page(page), .. }) => {
+                page.entities.iter().any(|lagging| self.covers(from, lagging.entity))
             }
+            // That it abstains it may say, and of the others what it holds.
+            PeerMessage::LagAnswer(answer) => {
+                answer.found != LagFound::Abstains && self.is_whole_core(from)
+            }
+            PeerMessage::Sweep(_)
+            | PeerMessage::SweepHint
+            | PeerMessage::Lag(_)
+            | PeerMessage::Transfer(_)
+            | PeerMessage::Follow(_) => self.is_whole_core(from),
+            PeerMessage::TransferPage(page) => page.next.is_some() && self.is_whole_core(from),
             // Of what it cannot read it tells nothing, and so a follower would miss it.
             PeerMessage::FollowAnswer(answer) => {
                 answer.stream.is_some() && self.says_too_little(from)
@@ -102,7 +112,8 @@ impl Abstention {
 #[cfg(test)]
 mod tests {
     use net::peer::message::{
-        CatchUpAnswer, ForwardAnswer, NewerNotice, PeerMessage, SweepAnswer, SweptEntity,
+        CatchUpAnswer, ForwardAnswer, LagAnswer, LagFound, LagPage, LaggingEntity, NewerNotice,
+        PeerMessage, SweepAnswer, SweptEntity,
     };
     use plog::vocabulary::{EntityId, Entry};
 
@@ -145,6 +156,21 @@ mod tests {
         abstention.message(Boot { core: 1, ..BOOT }, &newer(ENTITY)).unwrap();
         abstention.forget(1, 0);
         abstention.message(later, &newer(ENTITY)).unwrap();
+    }
+
+    #[test]
+    fn of_who_lags_a_damaged_core_says_only_that_it_abstains() {
+        let lagging = LaggingEntity { entity: ENTITY, chosen: Entry(1), chain: None };
+        let page = LagPage { entities: vec![lagging], from: 0, next: None, left: None };
+        let said = |found| PeerMessage::LagAnswer(LagAnswer { question: 1, to: None, found });
+        let mut abstention = Abstention::default();
+        abstention.message(BOOT, &said(LagFound::Page(page.clone()))).unwrap();
+        abstention.unreadable(BOOT, ENTITY);
+        assert!(abstention.message(BOOT, &said(LagFound::Page(page))).is_err());
+        abstention.message(BOOT, &said(LagFound::Unknown)).unwrap();
+        abstention.found_damaged(BOOT);
+        assert!(abstention.message(BOOT, &said(LagFound::Unknown)).is_err());
+        abstention.message(BOOT, &said(LagFound::Abstains)).unwrap();
     }
 
     #[test]

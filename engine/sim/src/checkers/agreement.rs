@@ -6,22 +6,24 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use net::peer::message::{ChosenEntry, PeerMessage};
+use net::peer::message::{ChosenEntry, LagAnswer, LagFound, LaggingEntity, PeerMessage};
 use plog::log_record::{LogRecord, LoggedValue};
 use plog::vocabulary::{Ballot, EntityId, Entry, ValueId};
 
-use crate::checkers::Violation;
 use crate::checkers::votes::{Known, Votes};
+use crate::checkers::{Table, Violation};
 
 /// See the module page.
 #[derive(Clone, Debug, Default)]
 pub struct Agreement {
     majority: usize,
     /// The value of each ballot, and whose disks accepted it.
-    ballots: BTreeMap<(EntityId, Entry, Ballot), (ValueId, Votes)>,
+    ballots: Table<(EntityId, Entry, Ballot), (ValueId, Votes)>,
     /// A value is named within its entity: the cores of a node count for themselves.
-    values: BTreeMap<(EntityId, ValueId), Rc<[u8]>>,
+    values: Table<(EntityId, ValueId), Rc<[u8]>>,
     chosen: BTreeMap<EntityId, EntityHistory>,
+    /// A node that was made to pretend another history: what it says of its own is not compared.
+    pub(crate) pretender: Option<u8>,
 }
 
 /// What is chosen of one entity.
@@ -172,7 +174,18 @@ impl Agreement {
                 }
                 self.chain_is(from, notice.entity, notice.entry, notice.chain)
             }
-            PeerMessage::Newer(_)
+            PeerMessage::LagAnswer(LagAnswer { found: LagFound::Page(page), .. })
+                if self.pretender != Some(from) =>
+            {
+                for LaggingEntity { entity, chosen, chain } in &page.entities {
+                    if let Some(chain) = chain {
+                        self.chain_is(from, *entity, *chosen, *chain)?;
+                    }
+                }
+                Ok(())
+            }
+            PeerMessage::LagAnswer(_)
+            | PeerMessage::Newer(_)
             | PeerMessage::ReadCheck(_)
             | PeerMessage::ReadAnswer(_)
             | PeerMessage::CatchUp(_)
@@ -181,11 +194,14 @@ impl Agreement {
             | PeerMessage::Sweep(_)
             | PeerMessage::SweepAnswer(_)
             | PeerMessage::SweepHint
+            | PeerMessage::Lag(_)
             | PeerMessage::Heartbeat
             | PeerMessage::Generations(_)
+            | PeerMessage::Finish(_)
+            | PeerMessage::Transfer(_)
+            | PeerMessage::TransferPage(_)
             | PeerMessage::Follow(_)
-            | PeerMessage::FollowAnswer(_)
-            | PeerMessage::Finish(_) => Ok(()),
+            | PeerMessage::FollowAnswer(_) => Ok(()),
         }
     }
 

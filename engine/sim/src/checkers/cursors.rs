@@ -1,16 +1,14 @@
 //! *monotonic*: a shard's log cursors never go back within a boot, and nothing is durable before it
 //! was appended.
 
-use std::collections::BTreeMap;
-
 use engine::status::Glance;
 
-use crate::checkers::{Boot, Violation};
+use crate::checkers::{Boot, Table, Violation};
 
 /// (appended, durable) of each shard, by boot.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Cursors {
-    seen: BTreeMap<Boot, (u64, u64)>,
+    seen: Table<Boot, (u64, u64)>,
 }
 
 impl Cursors {

@@ -51,6 +51,10 @@ impl Follower {
             | PeerMessage::Forward(_)
             | PeerMessage::ForwardAnswer(_)
             | PeerMessage::SweepAnswer(_)
+            | PeerMessage::Lag(_)
+            | PeerMessage::LagAnswer(_)
+            | PeerMessage::Transfer(_)
+            | PeerMessage::TransferPage(_)
             | PeerMessage::Finish(_)
             | PeerMessage::FollowAnswer(_)
             | PeerMessage::Told(_) => false,

@@ -5,9 +5,14 @@
 //! needs. [`Checkers`] hands every event to those it concerns and keeps count: a run in which
 //! nothing was compared has shown nothing.
 
+use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
+
+use ahash::AHasher;
 use engine::request::Reply;
 use engine::shard::{FinishedLoad, StringShard};
-use net::peer::message::PeerMessage;
+use net::peer::message::{LagAnswer, LagRequest, PeerMessage};
+use net::resp::slot::shard_of;
 use plog::log_record::LogRecord;
 use plog::vocabulary::{EntityId, Generation, Lsn};
 
@@ -16,6 +21,7 @@ use crate::checkers::agreement::Agreement;
 use crate::checkers::bounds::Bounds;
 use crate::checkers::cursors::Cursors;
 use crate::checkers::follower::Follower;
+use crate::checkers::lagging::Lagging;
 use crate::checkers::order::Order;
 use crate::checkers::promises::Promises;
 use crate::checkers::rejoin::Rejoin;
@@ -30,6 +36,7 @@ pub mod agreement;
 pub mod bounds;
 pub mod cursors;
 mod follower;
+mod lagging;
 mod loads;
 mod mirror;
 pub mod order;
@@ -39,8 +46,12 @@ mod rejoin;
 pub mod reveal;
 mod votes;
 
+/// What a rule remembers, for looking things up only: in which order they stand, differs between
+/// runs.
+type Table<K, V> = HashMap<K, V, BuildHasherDefault<AHasher>>;
+
 /// A core of a node in one of its boots.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Boot {
     /// The node.
     pub node: u8,
@@ -69,15 +80,17 @@ pub struct Compared {
     pub recoveries: u64,
     /// Entities of mirrors, against the chosen history and what nodes hold.
     pub mirrored: u64,
+    /// Entities of which a core confirmed that it holds all.
+    pub confirmed: u64,
 }
 
 impl Compared {
     /// All of them.
     #[must_use]
     pub fn total(&self) -> u64 {
-        let Self { votes, promises, messages, replies, applied, shards, recoveries, mirrored } =
-            self;
-        votes + promises + messages + replies + applied + shards + recoveries + mirrored
+        let Self { votes, promises, messages, replies, applied, shards, .. } = self;
+        let Self { recoveries, mirrored, confirmed, .. } = self;
+        votes + promises + messages + replies + applied + shards + recoveries + mirrored + confirmed
     }
 }
 
@@ -94,6 +107,7 @@ pub struct Checkers {
     order: Order,
     cursors: Cursors,
     bounds: Bounds,
+    lagging: Lagging,
     /// Comparisons made.
     pub compared: Compared,
 }
@@ -112,6 +126,7 @@ impl Checkers {
             order: Order::default(),
             cursors: Cursors::default(),
             bounds: Bounds::default(),
+            lagging: Lagging::default(),
             compared: Compared::default(),
         }
     }
@@ -210,6 +225,40 @@ impl Checkers {
         self.reveal.message(from.node, message, &self.agreement)?;
         self.rejoin.message(from, to, message)?;
         self.abstention.message(from, message)
+    }
+
+    /// A message leaves a core for another one: what it says of who lags. The sender's own word
+    /// counts of what it abstains.
+    ///
+    /// # Errors
+    ///
+    /// The rule it breaks.
+    pub fn lag(
+        &mut self,
+        from: Boot,
+        to: (u8, u16),
+        to_core_count: u16,
+        shard: &StringShard,
+        message: &PeerMessage,
+    ) -> Result<(), Violation> {
+        let index = shard.log().index();
+        match message {
+            PeerMessage::LagAnswer(LagAnswer { to: Some(position), .. }) => {
+                self.lagging.told(from, *position, index, |entity| shard.is_unreadable(entity))
+            }
+            PeerMessage::Lag(LagRequest { confirmed: Some(position), .. }) => {
+                let config = shard.config();
+                let holds = |entity| {
+                    shard_of(entity, config.core_count) == config.core
+                        && shard_of(entity, to_core_count) == to.1
+                        && !shard.is_unreadable(entity)
+                };
+                self.compared.confirmed +=
+                    self.lagging.confirmed(from, to, *position, index, holds)?;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// A client is answered.

@@ -7,13 +7,13 @@ use engine::shard::StringShard;
 use plog::vocabulary::{EntityId, Entry};
 
 use crate::checkers::agreement::Agreement;
-use crate::checkers::{Boot, Violation};
+use crate::checkers::{Boot, Table, Violation};
 
 /// How far each shard had applied each entity in this boot.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Order {
     applied: BTreeMap<(u8, u16), (u32, BTreeMap<EntityId, Entry>)>,
-    moves: BTreeMap<Boot, u64>,
+    moves: Table<Boot, u64>,
 }
 
 impl Order {

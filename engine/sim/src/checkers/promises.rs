@@ -1,17 +1,15 @@
 //! *promise* and *monotonic*: what an acceptor's disk says of an entry never goes back, not across
 //! restarts either.
 
-use std::collections::BTreeMap;
-
 use plog::entry_record::EntryRecord;
 use plog::vocabulary::{EntityId, Entry};
 
-use crate::checkers::Violation;
+use crate::checkers::{Table, Violation};
 
 /// The newest record of each entry on each node's disk.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Promises {
-    records: BTreeMap<(u8, EntityId, Entry), EntryRecord>,
+    records: Table<(u8, EntityId, Entry), EntryRecord>,
 }
 
 impl Promises {

@@ -95,11 +95,10 @@ impl Rejoin {
     ) -> Result<(), Violation> {
         match message {
             PeerMessage::SweepAnswer(answer) => {
-                // Another core's loss may have made it a later generation meanwhile: whoever knows
-                // that one forgot all that this core lost, too.
+                // Another core's loss meanwhile makes the node's generation a later one.
                 if let Some(asking) = self.asking.get_mut(&to)
                     && answer.done
-                    && answer.counts_for.is_some_and(|known| known >= asking.generation)
+                    && answer.counts_for >= Some(asking.generation)
                 {
                     asking.answered |= 1 << from.node;
                 }
@@ -153,7 +152,7 @@ mod tests {
         rejoin.written(BOOT, &promise()).unwrap();
         rejoin.lost((0, 0), Generation(1), |_| true, &Agreement::new(3));
         for (node, generation, is_fine) in
-            [(1, 1, false), (1, 1, false), (2, 0, false), (2, 2, true)]
+            [(1, 1, false), (1, 2, false), (2, 0, false), (2, 2, true)]
         {
             let counts_for = Some(Generation(generation));
             let (after, entities) = (None, Vec::new());

@@ -1,14 +1,14 @@
 //! *persist-before-reveal*: nothing that a message says of its sender's votes is more than its
 //! disk holds, and nothing is called empty that the disk knows to be started.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use net::peer::message::{EntryMessage, PeerMessage, ReadOutcome};
+use net::peer::message::{EntryMessage, LagAnswer, LagFound, PeerMessage, ReadOutcome};
 use plog::entry_record::EntryRecord;
 use plog::vocabulary::{Ballot, EntityId, Entry};
 
-use crate::checkers::Violation;
 use crate::checkers::agreement::Agreement;
+use crate::checkers::{Table, Violation};
 
 /// What each node's disk was ever made to hold of an entry.
 #[derive(Clone, Debug, Default)]
@@ -20,7 +20,7 @@ struct Held {
 /// See the module page.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Reveal {
-    held: BTreeMap<(u8, EntityId, Entry), Held>,
+    held: Table<(u8, EntityId, Entry), Held>,
 }
 
 impl Reveal {
@@ -65,7 +65,15 @@ impl Reveal {
                 }
                 return Ok(());
             }
+            PeerMessage::LagAnswer(LagAnswer { found: LagFound::Page(page), .. }) => {
+                for lagging in &page.entities {
+                    known(from, lagging.entity, lagging.chosen, agreement)?;
+                }
+                return Ok(());
+            }
             PeerMessage::Chosen(_)
+            | PeerMessage::Lag(_)
+            | PeerMessage::LagAnswer(_)
             | PeerMessage::Told(_)
             | PeerMessage::Follow(_)
             | PeerMessage::FollowAnswer(_)
@@ -76,7 +84,9 @@ impl Reveal {
             | PeerMessage::SweepHint
             | PeerMessage::Heartbeat
             | PeerMessage::Generations(_)
-            | PeerMessage::Finish(_) => return Ok(()),
+            | PeerMessage::Finish(_)
+            | PeerMessage::Transfer(_)
+            | PeerMessage::TransferPage(_) => return Ok(()),
         };
         known(from, entity, chosen, agreement)
     }

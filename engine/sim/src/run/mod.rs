@@ -21,7 +21,7 @@ use crate::history::{ChosenBatch, ChosenLog, versions, wgl};
 use crate::mixes::Mix;
 use crate::random::Random;
 use crate::schedule::{Item, Kind, generate};
-use crate::world::{World, WorldConfig};
+use crate::world::{Lagging, World, WorldConfig};
 
 mod divergence;
 mod followers;
@@ -108,6 +108,18 @@ fn cores(seed: u64, replicas: u8) -> Vec<u16> {
     (0..replicas).map(|_| 1 + u16::try_from(random.below(most)).expect("few")).collect()
 }
 
+/// How replicas find out what they lack: in a quarter of the runs by what each peer confirmed
+/// alone, in a quarter by comparing everything alone, so that neither makes up for the other.
+fn lagging(seed: u64) -> Lagging {
+    let mut random = Random::stream(seed, "lagging");
+    let entities_max = [2, 6, 1024][random.index(3)];
+    match random.below(4) {
+        0 => Lagging { digest_every_us: 0, entities_max },
+        1 => Lagging { digest_every_us: 500_000, entities_max: 0 },
+        _ => Lagging { digest_every_us: 2_000_000, entities_max },
+    }
+}
+
 /// What ends a while after it began.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum End {
@@ -143,6 +155,7 @@ pub fn run(plan: &Plan) -> Report {
         drift_ppm_max: mix.drift_ppm_max,
         mirrors: mix.mirrors,
         followers: followers::cores(plan.seed, mix),
+        lagging: Some(lagging(plan.seed)),
     });
     let victims = victims(plan.seed, plan.replicas);
     let harms = mix.rates.rot + mix.rates.misdirections > 0 || mix.faults.read_error > 0;
@@ -600,6 +613,7 @@ impl Run<'_> {
     fn report(mut self, result: Result<u64, Violation>) -> Report {
         self.world.coverage.add_counters(&self.world.counters());
         self.world.coverage.add_followers(&self.world.follower_counters());
+        self.world.coverage.lag_compared = self.world.checker.compared.confirmed;
         let (compared, violation) = match result {
             Ok(compared) => (compared, None),
             Err(violation) => (0, Some((violation, self.world.trace.to_string()))),

@@ -8,7 +8,7 @@ use plog::log_record::LogRecord;
 
 use crate::checkers::{Boot, Violation};
 use crate::trace::What;
-use crate::world::{CoreId, Event, Scheduled, World};
+use crate::world::{CoreId, Event, World};
 
 impl World {
     /// Lets the next thing happen. False when nothing is left to happen, or a rule was broken.
@@ -16,16 +16,16 @@ impl World {
         if self.violation.is_some() {
             return false;
         }
-        let Some(Scheduled { at, number, event }) = self.events.pop() else { return false };
-        self.now = self.now.max(at);
-        let (to, from) = event.parties();
+        let Some(due) = self.events.pop() else { return false };
+        self.now = self.now.max(due.at);
+        let (to, from) = due.event.parties();
         let frozen = |node: u8| self.nodes[usize::from(node)].frozen_until;
         let thaws = frozen(to.node).max(from.map_or(0, |from| frozen(from.node)));
         if thaws > self.now {
-            self.events.push(Scheduled { at: thaws, number, event });
+            self.events.put_off(due, thaws);
             return true;
         }
-        match event {
+        match due.event {
             Event::Frame { from, to, sender, generation, bytes } => {
                 self.handle_frame((from, sender), to, generation, &bytes);
             }

@@ -4,8 +4,7 @@
 //! next one, hands it to the shard it is for, does what the shard wants done, and shows all of it
 //! to the [`Checkers`]. The first violation ends the run.
 
-use std::cmp::Ordering;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BTreeMap;
 
 use engine::abstention::Abstention;
 use engine::config::ShardConfig;
@@ -28,6 +27,7 @@ use crate::faults::Faults;
 use crate::random::Random;
 use crate::trace::{Trace, What};
 use crate::world::clock::Clock;
+use crate::world::event_queue::EventQueue;
 use crate::world::followers::FollowerWatch;
 use crate::world::link::Link;
 use crate::world::node::{Core, Node};
@@ -35,6 +35,7 @@ use crate::world::node::{Core, Node};
 pub use crate::world::link::Transport;
 
 pub mod clock;
+mod event_queue;
 mod events;
 mod files;
 mod followers;
@@ -97,6 +98,17 @@ pub struct WorldConfig {
     pub drift_ppm_max: u32,
     /// Whether a mirror follows the log of each core.
     pub mirrors: bool,
+    /// How replicas find out what they lack; `None`: as the configuration has it.
+    pub lagging: Option<Lagging>,
+}
+
+/// How replicas find out what they lack.
+#[derive(Clone, Copy, Debug)]
+pub struct Lagging {
+    /// How often all is compared, in microseconds; 0: only when nobody knows who lags.
+    pub digest_every_us: u64,
+    /// Entities that advanced lately of which a shard remembers it; 0: it never knows who lags.
+    pub entities_max: usize,
 }
 
 impl WorldConfig {
@@ -115,6 +127,7 @@ impl WorldConfig {
             recycles: false,
             drift_ppm_max: 0,
             mirrors: false,
+            lagging: None,
         }
     }
 }
@@ -184,34 +197,6 @@ enum Event {
     },
 }
 
-#[derive(Debug)]
-struct Scheduled {
-    at: u64,
-    number: u64,
-    event: Event,
-}
-
-impl PartialEq for Scheduled {
-    fn eq(&self, other: &Self) -> bool {
-        self.number == other.number
-    }
-}
-
-impl Eq for Scheduled {}
-
-impl PartialOrd for Scheduled {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Scheduled {
-    /// The heap's greatest is what happens next.
-    fn cmp(&self, other: &Self) -> Ordering {
-        (other.at, other.number).cmp(&(self.at, self.number))
-    }
-}
-
 /// The streams of chance, one for each class of faults.
 #[derive(Debug)]
 struct Chances {
@@ -239,8 +224,7 @@ pub struct World {
     chances: Chances,
     nodes: Vec<Node>,
     links: BTreeMap<(CoreId, CoreId), Link>,
-    events: BinaryHeap<Scheduled>,
-    next_event: u64,
+    events: EventQueue,
     /// Whom each command was given to, by ticket.
     asked: Vec<(u8, EntityId)>,
     replies: BTreeMap<u64, (u64, Reply)>,
@@ -315,8 +299,7 @@ impl World {
             chances,
             nodes,
             links: BTreeMap::new(),
-            events: BinaryHeap::new(),
-            next_event: 0,
+            events: EventQueue::default(),
             asked: vec![(0, EntityId(0))],
             replies: BTreeMap::new(),
             cut: Vec::new(),
@@ -512,7 +495,7 @@ impl World {
             if self.violation.is_some() {
                 return false;
             }
-            let next = self.events.peek().map(|scheduled| scheduled.at);
+            let next = self.events.next_at();
             if next.is_none_or(|at| at > deadline) {
                 self.now = self.now.max(deadline);
                 return done(self);
@@ -603,8 +586,7 @@ impl World {
     }
 
     fn schedule_at(&mut self, at: u64, event: Event) {
-        self.next_event += 1;
-        self.events.push(Scheduled { at, number: self.next_event, event });
+        self.events.schedule(at, event);
     }
 
     /// Does what a core's shard wants done.
@@ -644,6 +626,7 @@ impl World {
             let shown = (self.checker.generations(boot, &known))
                 .and_then(|()| self.checker.message(boot, (to.node, to.core), &outgoing.message));
             self.note(shown);
+            self.look_at_lag(boot, to, &outgoing.message);
             if !self.followers().is_empty() {
                 self.take_picture(id, to, &outgoing.message);
                 self.stray(id, to, &outgoing.message);
@@ -717,8 +700,19 @@ impl World {
             ShardEvent::Swept { entities } => {
                 self.coverage.floors_waited_for += u64::try_from(entities).expect("few");
             }
-            ShardEvent::Diverged { .. } => {}
+            ShardEvent::InStep { .. } => self.coverage.in_step_again += 1,
+            ShardEvent::Diverged { .. } | ShardEvent::ChainDiffers { .. } => {}
         }
+    }
+
+    /// Shows what a message says of who lags, together with the log of its sender.
+    fn look_at_lag(&mut self, from: Boot, to: CoreId, message: &PeerMessage) {
+        let core_count = self.nodes[usize::from(to.node)].core_count();
+        let Self { nodes, checker, .. } = self;
+        let core = &nodes[usize::from(from.node)].cores[usize::from(from.core)];
+        let shard = core.shard.as_ref().expect("it just spoke");
+        let looked = checker.lag(from, (to.node, to.core), core_count, shard, message);
+        self.note(looked);
     }
 
     fn schedule_tick(&mut self, id: CoreId, start: u32) {

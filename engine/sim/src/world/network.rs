@@ -1,5 +1,7 @@
 //! Connections between cores: dialling, sending, losing, breaking.
 
+use std::{iter, slice};
+
 use engine::shard::{PeerLife, StringShard};
 use net::peer::frame_decoder::FrameDecoder;
 use net::peer::frame_encoder::FrameEncoder;
@@ -7,7 +9,7 @@ use net::peer::handshake::{
     AcceptorFailure, AcceptorStep, DiallerFailure, DiallerStep, HandshakeAcceptor,
     HandshakeDialler, PeerIdentity, Remembered, Target,
 };
-use net::peer::message::PeerMessage;
+use net::peer::message::{GenerationsNotice, PeerMessage};
 use plog::vocabulary::{AcceptorId, BootEpoch, Generation};
 
 use crate::trace::What;
@@ -19,6 +21,20 @@ const SILENCE_US: u64 = 1_000_000;
 
 /// Longest pause before a broken connection is dialled again, in microseconds.
 const REDIAL_MAX_US: u64 = 20_000;
+
+/// Writes one frame.
+fn encode(
+    encoder: &mut FrameEncoder,
+    generations: Option<GenerationsNotice>,
+    message: PeerMessage,
+    bytes: &mut Vec<u8>,
+) {
+    let encoded = match generations {
+        Some(notice) => encoder.encode(&[PeerMessage::Generations(notice), message], bytes),
+        None => encoder.encode(slice::from_ref(&message), bytes),
+    };
+    encoded.expect("messages fit a frame");
+}
 
 /// Who refused, and why.
 #[derive(Clone, Copy, Debug)]
@@ -243,8 +259,7 @@ impl World {
         let generation = self.links[&(from, to)].generation;
         let mut bytes = Vec::new();
         let mut encoder = FrameEncoder::new(FRAME_SIZE_MAX);
-        let messages = self.with_generations(from, message);
-        encoder.encode(&messages, &mut bytes).expect("messages fit a frame");
+        encode(&mut encoder, self.generations_of(from), message, &mut bytes);
         let sender = self.nodes[usize::from(from.node)].boot().generation();
         if self.chances.duplication.happens(faults.duplication) {
             self.coverage.duplicated_frames += 1;
@@ -259,7 +274,7 @@ impl World {
 
     fn send_on_stream(&mut self, from: CoreId, to: CoreId, message: PeerMessage) {
         let is_cut = self.is_cut(from.node, to.node);
-        let messages = self.with_generations(from, message);
+        let generations = self.generations_of(from);
         let link = self.links.get_mut(&(from, to)).expect("it is up");
         if link.under_way > UNDER_WAY_MAX {
             link.is_behind = true;
@@ -267,7 +282,7 @@ impl World {
             return;
         }
         let mut bytes = Vec::new();
-        link.encoder.encode(&messages, &mut bytes).expect("messages fit a frame");
+        encode(&mut link.encoder, generations, message, &mut bytes);
         link.under_way += bytes.len();
         let generation = link.generation;
         if is_cut {
@@ -286,13 +301,13 @@ impl World {
 
     /// Puts bytes of a stream on their way, now and then in two pieces.
     fn send_stream_bytes(&mut self, from: CoreId, to: CoreId, generation: u32, bytes: Vec<u8>) {
-        let mut pieces = vec![bytes];
+        let mut first = bytes;
+        let mut rest = None;
         if self.chances.split.below(4) == 0 {
-            let at = self.chances.split.index(pieces[0].len());
-            let rest = pieces[0].split_off(at);
-            pieces.push(rest);
+            let at = self.chances.split.index(first.len());
+            rest = Some(first.split_off(at));
         }
-        for bytes in pieces {
+        for bytes in iter::once(first).chain(rest) {
             let arrives = self.now + self.delay();
             let link = self.links.get_mut(&(from, to)).expect("it is up");
             link.clear_at = link.clear_at.max(arrives);
@@ -310,10 +325,10 @@ impl World {
         }
     }
 
-    /// What goes into one frame: first which generations the sender knows.
-    fn with_generations(&mut self, from: CoreId, message: PeerMessage) -> Vec<PeerMessage> {
-        let notice = self.core(from).shard.as_ref().and_then(StringShard::generations);
-        notice.map(PeerMessage::Generations).into_iter().chain([message]).collect()
+    /// What every frame of a core begins with, when it has something to say of generations.
+    fn generations_of(&self, from: CoreId) -> Option<GenerationsNotice> {
+        let core = &self.nodes[usize::from(from.node)].cores[usize::from(from.core)];
+        core.shard.as_ref().and_then(StringShard::generations)
     }
 
     pub(super) fn handle_frame(
@@ -331,8 +346,8 @@ impl World {
             return;
         }
         // A datagram may outlive its connection; it never reaches a node that is down.
-        let mut single = FrameDecoder::new(FRAME_SIZE_MAX, replicas);
-        let decoder = if datagrams { &mut single } else { &mut link.decoder };
+        let mut single = datagrams.then(|| FrameDecoder::new(FRAME_SIZE_MAX, replicas));
+        let decoder = single.as_mut().unwrap_or(&mut link.decoder);
         decoder.push(bytes);
         let mut arrived = Vec::new();
         let decoded = loop {

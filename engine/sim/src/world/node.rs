@@ -241,12 +241,14 @@ pub(super) fn recover(config: ShardConfig, log_config: LogConfig, core: &Core) -
         }
         Some(_) | None => Scanner::new(identity),
     };
-    for (segment, bytes) in disk.segments(floor) {
-        let size = u64::try_from(bytes.len()).expect("a segment is small");
+    for (segment, file) in disk.segments(floor) {
+        let size = u64::try_from(file.size()).expect("a segment is small");
         scanner.begin_segment(segment, size);
         let mut records = Vec::new();
-        let fed = scanner.feed(bytes, &mut |scanned| records.push(scanned));
-        fed.expect("no other log's files come to these disks");
+        for bytes in file.chunks() {
+            let fed = scanner.feed(bytes, &mut |scanned| records.push(scanned));
+            fed.expect("no other log's files come to these disks");
+        }
         records.retain(|scanned| !scanned.after_damage);
         records.chunks(RECORDS_AT_A_TIME).for_each(|some| shard.recover_records(some));
         let is_news = |scanned: &ScannedRecord| scanned.lsn > core.durable;

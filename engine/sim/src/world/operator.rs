@@ -120,6 +120,10 @@ impl World {
             (config.core, config.core_count) = (id.core, core_count);
             config.seed ^= self.config.seed;
             (self.config.configure)(&mut config);
+            if let Some(lagging) = self.config.lagging {
+                config.digest_every_us = lagging.digest_every_us;
+                config.lag_entities_max = lagging.entities_max;
+            }
             let log_config = self.nodes[index].log_config(
                 id,
                 self.config.segment_size,
@@ -275,6 +279,41 @@ impl World {
         let generation = shard.known_generations()[usize::from(from.node)];
         shard.handle_message(now, from.peer(), generation, PeerMessage::Chosen(notice));
         self.pump(to);
+    }
+
+    /// Makes a node's copy of an entity pretend another history. False, and nothing done, unless it
+    /// is in memory there.
+    ///
+    /// # Panics
+    ///
+    /// When the node is down.
+    pub fn pretend_another_history(&mut self, node: u8, entity: EntityId) -> bool {
+        let owner = self.owner(node, entity);
+        let shard = self.core(owner).shard.as_mut().expect("asked of a node that is up");
+        let pretends = shard.pretend_another_history(entity);
+        if pretends {
+            self.checker.agreement.pretender = Some(node);
+        }
+        pretends
+    }
+
+    /// Whether a node knows the chain of every entity without reading.
+    ///
+    /// # Panics
+    ///
+    /// When the node is down.
+    #[must_use]
+    pub fn knows_all_chains(&self, node: u8) -> bool {
+        self.core_ids(node).into_iter().all(|id| {
+            let shard = self.shard(id);
+            let mut knows = true;
+            shard.log().index().walk_after(None, |entity, known| {
+                let is_known = known.chain_at(known.contiguous_chosen()).is_some();
+                knows &= is_known || shard.applied(entity).is_some();
+                knows
+            });
+            knows
+        })
     }
 
     /// Whether the node lost something in this generation, and so needs another start to rejoin.

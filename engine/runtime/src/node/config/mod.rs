@@ -172,7 +172,8 @@ pub struct ConsensusTable {
     pub image_every_entries: u32,
     /// Bytes of values in one catch-up answer.
     pub catch_up_max_bytes: u32,
-    /// Pause between background comparisons with each peer.
+    /// Peers that may lack something are told so after this time; ten times as long after the last
+    /// time, everything is compared with each peer, or looked through by a follower.
     pub sweep_every_ms: u32,
 }
 

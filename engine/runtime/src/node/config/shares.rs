@@ -11,6 +11,13 @@ use plog::vocabulary::{AcceptorId, BootEpoch};
 use crate::core_setup::Limits;
 use crate::node::config::Config;
 
+/// Everything is compared with each peer once in so many sweeps.
+const DIGEST_EVERY_SWEEPS: u64 = 10;
+
+/// Entities of each core of which it is remembered that they advanced lately: 1 MiB, at 16 bytes
+/// each.
+const LAG_ENTITIES_MAX: usize = 1 << 16;
+
 impl Config {
     /// `value` of the node shared out to one of `cores`, at least 1.
     fn share(value: u64, cores: u16) -> usize {
@@ -57,6 +64,8 @@ impl Config {
             catch_up_rates: self.catch_up_rates(cores),
             staleness_max_us: u64::from(self.follower.staleness_max_ms) * 1000,
             sweep_every_us: u64::from(consensus.sweep_every_ms) * 1000,
+            digest_every_us: DIGEST_EVERY_SWEEPS * u64::from(consensus.sweep_every_ms) * 1000,
+            lag_entities_max: LAG_ENTITIES_MAX,
             checkpoint_log_bytes: self.log.checkpoint_log_bytes,
             checkpoint_log_percent: u64::from(self.log.checkpoint_log_percent),
             checkpoint_bytes_per_second: self.log.checkpoint_rate_bytes_per_s,

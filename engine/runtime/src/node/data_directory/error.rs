@@ -217,6 +217,14 @@ pub(super) fn failed(
     move |error| DataDirectoryError::Io { path, action, error, remedy }
 }
 
+impl DataDirectoryError {
+    /// Whether there would be no error on a disk with room.
+    pub(super) fn is_for_want_of_room(&self) -> bool {
+        let Self::Io { error, .. } = self else { return false };
+        matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    }
+}
+
 /// No incarnation can be made.
 pub(super) fn no_random_bytes() -> impl FnOnce(io::Error) -> DataDirectoryError {
     failed(Path::new("/dev/urandom"), "reading random bytes", "make /dev/urandom readable")

@@ -15,6 +15,7 @@
 //! DIR/peers/node-N[.copy]   incarnation of peer N, as met last, and its generations
 //! DIR/registering[.copy]   that this node takes the place of a lost one, until its first boot
 //! DIR/reached-N[.copy]  newest segment that core N's log is known to have reached
+//! DIR/slack             space for a start on a full disk
 //! DIR/restoring         a restore into it is under way, or was not finished
 //! DIR/core-N/           log of core N: segments and spares
 //! DIR/core-N/abstains[.copy]   that this core lost promises, where, and when
@@ -67,6 +68,7 @@ mod log_life;
 mod reached;
 mod registering;
 mod restoring;
+mod slack;
 mod survey;
 #[cfg(test)]
 mod tests;
@@ -212,7 +214,17 @@ impl DataDirectory {
     /// When it cannot be made durable.
     pub fn begin_boot(&mut self) -> Result<u32> {
         let epoch = self.next_epoch()?;
-        write_fact(&self.path, &BOOT, &encode_boot(epoch, self.identity.incarnation))?;
+        let fact = encode_boot(epoch, self.identity.incarnation);
+        let gives_back =
+            || slack::give_back(&self.path).map_err(failed(&self.path, "deleting a file", SPACE));
+        match write_fact(&self.path, &BOOT, &fact) {
+            Err(error) if error.is_for_want_of_room() && gives_back()? => {
+                write_fact(&self.path, &BOOT, &fact)?;
+            }
+            written => written?,
+        }
+        // Without room the next start tries again.
+        slack::set_aside(&self.path).ok();
         self.last_epoch = epoch;
         if std::mem::take(&mut self.is_registering) {
             registering::remove(&self.path).map_err(failed(&self.path, "writing to it", SPACE))?;

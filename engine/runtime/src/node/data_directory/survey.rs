@@ -21,6 +21,7 @@ use crate::node::data_directory::identity::{DirectoryIdentity, IDENTITY};
 use crate::node::data_directory::lock::LOCK;
 use crate::node::data_directory::reached::{self, REACHED};
 use crate::node::data_directory::registering::{self, REGISTERING};
+use crate::node::data_directory::slack::SLACK;
 use crate::node::known_incarnations::MEMBERS_MAX;
 use crate::node::known_life::{self, KnownLife};
 use crate::node::two_copies::{COPY_SUFFIX, Copies, CopyError, FactKind, TEMPORARY_SUFFIX};
@@ -238,7 +239,7 @@ impl Survey {
         for name in names(path)? {
             let stem = name.strip_suffix(COPY_SUFFIX).unwrap_or(&name);
             let facts = [IDENTITY.name, BOOT.name, REGISTERING.name];
-            if facts.contains(&stem) || name == PEERS || name == "lost+found" {
+            if facts.contains(&stem) || [PEERS, SLACK, "lost+found"].contains(&&*name) {
                 continue;
             }
             if reached::is_name(&name) {

@@ -10,11 +10,11 @@
 //!    │ ◀─────────────────────────── FollowAnswer 2, s, 3 │ in step as of Follow 2
 //! ```
 //!
-//! All that the replica learned before its stream began is found by the sweep, all that it learns
-//! later is told, and the numbers say whether a notice is missing: then it all begins anew. So when
-//! the sweep is done, the last notice told has come, and nothing that was shown is missing any
-//! more, the follower holds all that the replica held when it was asked. How long ago that was is
-//! the *staleness*. A connection keeps the order; on it this rests.
+//! All that the replica learned before its stream began is found by a [walk](walk) over its
+//! entities, all that it learns later is told, and the numbers say whether a notice is missing:
+//! then it all begins anew. So when the walk is done, the last notice told has come, and nothing
+//! that was shown is missing any more, the follower holds all that the replica held when it was
+//! asked. How long ago that was is the *staleness*. A connection keeps the order; on it this rests.
 //!
 //! When a core of the replica is silent, gone, or not whole, another replica is followed, as if
 //! nothing had come of it before.
@@ -40,10 +40,13 @@ use plog::vocabulary::{AcceptorId, EntityId};
 use crate::context::Event;
 use crate::errors;
 use crate::request::{EntityRequest, Freshness};
+use crate::shard::following::walk::Walk;
 use crate::shard::rejoining::shares_entities;
 use crate::shard::{PeerCore, Shard};
 use crate::state_machine::StateMachine;
 use crate::time::Time;
+
+mod walk;
 
 /// A replica that left so many questions unanswered is left for another.
 const PATIENCE_QUESTIONS: u64 = 5;
@@ -67,20 +70,24 @@ pub struct FollowingStatus {
 struct Source {
     /// Questions sent, with the time, oldest first.
     asked: VecDeque<(u64, Time)>,
-    /// The stream that it tells; `None` before its first answer.
-    stream: Option<u64>,
-    /// The last notice up to which all have come, or are in the sweep.
-    received: u64,
-    /// Whether a sweep has ended that began after the stream.
-    is_swept: bool,
-    /// Something that a sweep found could not be taken in: the sweep counts for nothing.
-    has_missed: bool,
+    /// `None` before its first answer, and once notices are missing.
+    stream: Option<Stream>,
     /// When it last answered, or began to be asked.
     heard_at: Time,
     /// It does not take this core as a follower.
     has_refused: bool,
     /// When this core was last in step with it.
     in_step_at: Option<Time>,
+}
+
+/// What a core tells. The walk is of the stream: one that began earlier says nothing of what was
+/// learned between the two.
+#[derive(Debug)]
+struct Stream {
+    name: u64,
+    /// The last notice up to which all have come, or are in the walk.
+    received: u64,
+    walk: Walk,
 }
 
 /// See the module page.
@@ -105,12 +112,19 @@ impl Following {
         all.min().unwrap_or_default()
     }
 
-    pub(super) fn follows(&self, peer: PeerCore) -> bool {
-        self.sources.contains_key(&peer)
+    fn walks(&self) -> impl Iterator<Item = (PeerCore, &Walk)> {
+        let streams =
+            self.sources.iter().filter_map(|(peer, of)| Some((peer, of.stream.as_ref()?)));
+        streams.map(|(peer, stream)| (*peer, &stream.walk))
+    }
+
+    fn walks_mut(&mut self) -> impl Iterator<Item = &mut Walk> {
+        let streams = self.sources.values_mut().filter_map(|source| source.stream.as_mut());
+        streams.map(|stream| &mut stream.walk)
     }
 
     pub(super) fn next_due(&self) -> Option<Time> {
-        self.renew_at
+        self.walks().filter_map(|(_, walk)| walk.due()).chain(self.renew_at).min()
     }
 
     /// An entity misses something, or nothing any more.
@@ -123,17 +137,11 @@ impl Following {
         }
     }
 
-    /// A sweep of a core that began when it had to has ended.
-    pub(super) fn note_swept(&mut self, peer: PeerCore) {
-        if let Some(source) = self.sources.get_mut(&peer) {
-            source.is_swept = !std::mem::take(&mut source.has_missed);
-        }
-    }
-
-    /// What was found could not be taken in, for want of memory: another sweep has to find it.
-    pub(super) fn note_missed(&mut self) {
-        for source in self.sources.values_mut() {
-            (source.is_swept, source.has_missed) = (false, true);
+    /// What was found could not be taken in, for want of memory: other walks have to find it, and
+    /// those that are done begin anew at `retry_at`.
+    pub(super) fn note_missed(&mut self, retry_at: Time) {
+        for walk in self.walks_mut() {
+            walk.note_missed(retry_at);
         }
     }
 }
@@ -159,6 +167,10 @@ pub(super) fn may_hear(message: &PeerMessage) -> bool {
         | PeerMessage::ForwardAnswer(_)
         | PeerMessage::Sweep(_)
         | PeerMessage::Finish(_)
+        | PeerMessage::Lag(_)
+        | PeerMessage::LagAnswer(_)
+        | PeerMessage::Transfer(_)
+        | PeerMessage::TransferPage(_)
         | PeerMessage::Follow(_) => planted!("follower-votes"),
     }
 }
@@ -245,9 +257,7 @@ impl<M: StateMachine> Shard<M> {
             .find_map(|replica| Some((replica, self.cores_to_follow(replica)?)));
         let now = self.context.now;
         let Some(following) = self.following.as_deref_mut() else { return };
-        for peer in std::mem::take(&mut following.sources).into_keys() {
-            self.sweeps.forget(peer);
-        }
+        following.sources.clear();
         following.replica = next.as_ref().map(|(replica, _)| *replica);
         following.renew_at = None;
         if following.replica != before {
@@ -257,14 +267,10 @@ impl<M: StateMachine> Shard<M> {
             self.context.counters.failovers += u64::from(has_failed_over);
         }
         let Some((_, cores)) = next else { return };
-        let skips = before.is_some() && planted!("fail-over-without-sweep");
         for core in cores {
             let source = Source {
                 asked: VecDeque::new(),
                 stream: None,
-                received: 0,
-                is_swept: skips,
-                has_missed: false,
                 heard_at: now,
                 has_refused: false,
                 in_step_at: None,
@@ -287,13 +293,15 @@ impl<M: StateMachine> Shard<M> {
                 source.asked.pop_front();
             }
             source.asked.push_back((number, now));
-            let request = FollowRequest { number, stream: source.stream, core_count };
+            let stream = source.stream.as_ref().map(|stream| stream.name);
+            let request = FollowRequest { number, stream, core_count };
             self.context.send_to_core(*peer, PeerMessage::Follow(request));
         }
     }
 
     /// Time passed: asks again, or turns to another replica.
     pub(super) fn continue_following(&mut self) {
+        self.continue_due_walks();
         let now = self.context.now;
         let patience = PATIENCE_QUESTIONS * self.context.config.follow_every_us;
         let Some(following) = self.following.as_deref() else { return };
@@ -325,25 +333,23 @@ impl<M: StateMachine> Shard<M> {
             return;
         };
         source.heard_at = now;
-        if source.stream != Some(stream) {
-            let is_first = source.stream.is_none();
-            source.stream = Some(stream);
-            source.received = answer.told;
-            source.is_swept &= is_first && planted!("fail-over-without-sweep");
+        let Some(known) = source.stream.as_ref().filter(|known| known.name == stream) else {
+            let is_left_out = if planted!("walk-of-an-earlier-stream") {
+                source.in_step_at.is_some()
+            } else {
+                planted!("fail-over-without-sweep") && self.context.counters.failovers > 0
+            };
+            let walk = if is_left_out { Walk::left_out() } else { Walk::begun() };
+            source.stream = Some(Stream { name: stream, received: answer.told, walk });
             self.context.counters.streams_followed += 1;
-            if !source.is_swept {
-                // An earlier one may have passed by what was learned since.
-                self.sweeps.forget(from);
-                self.start_sweep(from);
-            }
+            self.continue_page_walks();
             return;
-        }
-        if answer.told != source.received {
+        };
+        if answer.told != known.received {
             self.note_gap(from, answer.told);
             return;
         }
-        let catches_up = self.sweeps.catches_up_with(from.acceptor);
-        if !source.is_swept || catches_up {
+        if !known.walk.is_whole() || self.catching_up.is_busy_with(from.acceptor) {
             return;
         }
         source.in_step_at = Some(asked_at);
@@ -358,29 +364,32 @@ impl<M: StateMachine> Shard<M> {
     }
 
     /// Notices of a stream up to `told` are lost. What they told of need not be durable there yet,
-    /// so a sweep would not have to find it: another stream begins, as if there had been none.
+    /// so a walk would not have to find it: another stream begins, as if there had been none.
     fn note_gap(&mut self, from: PeerCore, told: u64) {
         let Some(following) = self.following.as_deref_mut() else { return };
         let Some(source) = following.sources.get_mut(&from) else { return };
         self.context.counters.told_lost += 1;
-        if planted!("told-gap-ignored") {
-            source.received = source.received.max(told);
+        if let Some(stream) = &mut source.stream
+            && planted!("told-gap-ignored")
+        {
+            stream.received = stream.received.max(told);
             return;
         }
         // Answers to what was asked before are about the stream that has a gap.
         source.asked.clear();
-        (source.stream, source.is_swept) = (None, false);
+        source.stream = None;
     }
 
     /// A replica tells of an entry that it has applied.
     pub(super) fn handle_told(&mut self, from: PeerCore, told: ToldNotice) {
         let Some(following) = self.following.as_deref_mut() else { return };
         let source = following.sources.get_mut(&from);
-        let source = source.filter(|source| source.stream == Some(told.stream));
-        let expected = source.as_ref().map_or(0, |source| source.received + 1);
+        let stream = source.and_then(|source| source.stream.as_mut());
+        let stream = stream.filter(|stream| stream.name == told.stream);
+        let expected = stream.as_ref().map_or(0, |stream| stream.received + 1);
         let is_next = expected == told.number;
-        if let Some(source) = source.filter(|_| is_next) {
-            source.received = told.number;
+        if let Some(stream) = stream.filter(|_| is_next) {
+            stream.received = told.number;
         }
         if expected > 0 && told.number > expected {
             self.note_gap(from, told.number);
