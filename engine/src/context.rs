@@ -50,6 +50,16 @@ pub enum Event {
         /// What was wrong.
         reason: &'static str,
     },
+    /// What was told by an earlier [`Event::Diverged`] is over: a majority has the same history as
+    /// this replica. The entity serves again.
+    Healed {
+        /// The entity.
+        entity: EntityId,
+        /// Where the histories were compared.
+        entry: Entry,
+        /// Whether it was this replica's copy all along; else it was replaced by a peer's.
+        was_right: bool,
+    },
     /// An entity's records could not be read back. It abstains here until the core has rejoined;
     /// see [`Abstention::of_unreadable`](crate::abstention::Abstention::of_unreadable).
     Unreadable {
@@ -153,6 +163,10 @@ pub(crate) struct Context {
     pub(crate) commands_held: usize,
     /// Bytes of state held by the shard's entities.
     pub(crate) state_bytes: usize,
+    /// Entities whose copy here is in doubt.
+    pub(crate) in_doubt: u64,
+    /// Images asked for in place of such copies, and not here yet.
+    pub(crate) copies_asked: usize,
     /// No room for the log, and why: writes are refused.
     pub(crate) log_full: Option<LogFull>,
     /// When the oldest lazy record must be flushed.
@@ -201,6 +215,8 @@ impl Context {
             passed_over_until: [Time::default(); REPLICAS_MAX],
             commands_held: 0,
             state_bytes: 0,
+            in_doubt: 0,
+            copies_asked: 0,
             log_full: None,
             lazy_deadline: None,
             next_value: 0,
@@ -254,7 +270,7 @@ impl Context {
 
     /// Sends what rests on nothing that is not durable.
     pub(crate) fn send(&mut self, to: AcceptorId, message: PeerMessage) {
-        debug_assert!(to != self.config.acceptor, "a node does not write to itself");
+        assert!(to != self.config.acceptor, "a node does not write to itself");
         self.messages.push_back(Outgoing { to, core: None, message });
     }
 

@@ -108,6 +108,8 @@ counters! {
     duplicates,
     /// Entities that stopped because their history differs from a peer's.
     diverged,
+    /// Of these, entities that serve again: a majority has the same history.
+    healed,
     /// Checkpoints adopted.
     checkpoints,
     /// Bytes written to checkpoints.
@@ -302,6 +304,8 @@ pub struct Glance {
     pub timers: u64,
     /// As [`ShardStatus::abstaining`].
     pub abstaining: u64,
+    /// Of these, entities whose copy here may be wrong.
+    pub in_doubt: u64,
     /// As [`ShardStatus::lsn_appended`].
     pub lsn_appended: u64,
     /// As [`ShardStatus::lsn_durable`].

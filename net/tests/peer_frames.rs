@@ -9,12 +9,12 @@ use net::peer::frame::{
     FrameError, archived_size,
 };
 use net::peer::message::{
-    CarriedValue, CatchUpAnswer, CatchUpRequest, ChosenEntry, ChosenNotice, EntityImage,
-    EntryMessage, FinishRequest, FollowAnswer, FollowRequest, ForwardAnswer, ForwardedCommand,
-    GenerationsNotice, LagAnswer, LagCursor, LagFound, LagPage, LagPlace, LagQuestion, LagRange,
-    LagRequest, LaggingEntity, NewerNotice, PeerMessage, Position, ReadAnswer, ReadCheck,
-    ReadOutcome, Request, SweepAnswer, SweepRequest, SweptEntity, ToldNotice, ToldValue,
-    TransferPage, TransferRequest,
+    CarriedValue, CatchUpAnswer, CatchUpRequest, ChosenEntry, ChosenNotice, CompareAnswer,
+    CompareRequest, CopyRequest, EntityImage, EntryMessage, FinishRequest, FollowAnswer,
+    FollowRequest, ForwardAnswer, ForwardedCommand, GenerationsNotice, LagAnswer, LagCursor,
+    LagFound, LagPage, LagPlace, LagQuestion, LagRange, LagRequest, LaggingEntity, NewerNotice,
+    PeerMessage, Position, ReadAnswer, ReadCheck, ReadOutcome, Request, SweepAnswer, SweepRequest,
+    SweptEntity, ToldNotice, ToldValue, TransferPage, TransferRequest,
 };
 use net::peer::message_rules::{ENTRY_MAX, InvalidMessage, ROUND_MAX, Whose};
 use plog::entry_record::{EntryRecord, InvalidRecord};
@@ -161,10 +161,14 @@ fn every_kind() -> Vec<PeerMessage> {
         PeerMessage::Heartbeat,
         PeerMessage::Generations(GenerationsNotice { known: [0, 1, 2, 0, 4094].map(Generation) }),
         PeerMessage::Finish(FinishRequest { entity, entry: Entry(9) }),
+        PeerMessage::Compare(CompareRequest { entity, check: 4 }),
+        PeerMessage::Compared(CompareAnswer { entity, check: 4, applied: Entry(9), chain: 6 }),
+        PeerMessage::Copy(CopyRequest { entity, entry: Entry(9) }),
         PeerMessage::Transfer(TransferRequest { begin: None, bytes: 1 << 20, core_count: 4 }),
         PeerMessage::TransferPage(TransferPage {
             begin: Some(entity),
             next: Some(EntityId(u64::MAX)),
+            sent: true,
         }),
         PeerMessage::Follow(FollowRequest { number: 7, stream: Some(4), core_count: 2 }),
         PeerMessage::FollowAnswer(FollowAnswer { number: 7, stream: Some(4), told: 2 }),

@@ -220,6 +220,8 @@ coverage! {
     in_step_again,
     /// Replicas with a wrong copy of an entity, which the others had to find.
     wrong_copies,
+    /// Of five copies, two that were wrong in the same way.
+    wrong_copies_alike,
     /// Times a sweep showed another chain.
     chains_unlike,
     /// Times a checkpoint's write or adoption found no room, and was tried again.
@@ -238,6 +240,8 @@ coverage! {
     segments_freed,
     /// Replicas that heard of a history other than their own.
     divergences,
+    /// Copies that were in doubt and are not any more.
+    healed,
     /// Disks replayed from their beginning and compared.
     replays,
     /// Entries executed by that.

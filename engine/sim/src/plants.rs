@@ -105,6 +105,7 @@ pub const PLANTS: &[Plant] = &[
     plant("record-checksum-unchecked", "damage", "records are read without their checksums"),
     plant("wire-checksum-unchecked", "streams", "messages are taken without their checksum"),
     plant("chain-unchecked", "calm", "a replica hears of another history and serves on"),
+    plant("doubt-ends-with-a-word", "calm", "a copy in doubt serves again after any peer's word"),
     plant(
         "open-entry-not-relocated",
         "cleaning",

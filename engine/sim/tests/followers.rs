@@ -184,6 +184,31 @@ fn a_core_tells_so_many_followers_and_forgets_those_that_ask_no_more() {
 }
 
 #[test]
+fn a_wrong_copy_at_a_follower_is_replaced_by_a_replica_s() {
+    let mut world = world();
+    write(&mut world, 0, 1);
+    world.run_for(50_000);
+    let entity = entity_of(b"key-0");
+    world.may_be_damaged(FOLLOWER);
+    assert!(world.pretend_another_history(FOLLOWER, entity));
+    let before = world.follower_counters();
+    write(&mut world, 1, 1);
+    world.run_for(2_000_000);
+    let now = world.follower_counters();
+    assert_eq!((now.diverged - before.diverged, now.healed - before.healed), (1, 1));
+    assert_eq!(now.images_installed - before.images_installed, 1);
+    assert!(is_equal(&world, 1, 1));
+    let chains = |node: u8| {
+        let shard = world.shard(world.owner(node, entity));
+        shard.applied(entity).expect("it was written just now")
+    };
+    assert_eq!(chains(FOLLOWER), chains(1));
+    let replicas = (0..3).flat_map(|node| (0..2).map(move |core| CoreId { node, core }));
+    let doubts: u64 = replicas.map(|id| world.shard(id).counters().diverged).sum();
+    assert_eq!(doubts, 0, "no replica heeds a follower");
+}
+
+#[test]
 fn a_follower_is_no_part_of_a_majority() {
     let mut world = world();
     world.crash(1);

@@ -92,7 +92,7 @@ impl<M: StateMachine> Entity<M> {
         from: AcceptorId,
         answer: &CatchUpAnswer,
     ) {
-        if self.diverged {
+        if !self.learns() {
             return;
         }
         self.note_max_chosen(answer.max_chosen, from);
@@ -145,14 +145,19 @@ impl<M: StateMachine> Entity<M> {
         from: AcceptorId,
         image: &EntityImage,
     ) {
-        if self.diverged {
+        self.note_max_chosen(image.max_chosen.max(image.applied), from);
+        if self.took_copy(context, from, image) {
+            self.drive(context);
             return;
         }
-        self.note_max_chosen(image.max_chosen.max(image.applied), from);
+        if !self.learns() {
+            return;
+        }
         let before = self.applied;
         if image.applied > self.applied && self.install_image(context, image) {
             context.counters.images_installed += 1;
             self.log_image(context);
+            self.doubt_image();
             context.tell_followers(self.id, self.applied, self.chain, None);
             self.recent = image.recent.iter().copied().take(RECENT_MAX).collect();
             self.abandon_proposal(context);

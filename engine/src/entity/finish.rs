@@ -31,7 +31,7 @@ impl<M: StateMachine> Entity<M> {
 
     /// A peer that may not vote on `entry` waits for it to be chosen.
     pub(crate) fn handle_finish(&mut self, context: &mut Context, from: AcceptorId, entry: Entry) {
-        if self.diverged {
+        if self.has_diverged() {
             return;
         }
         self.note_max_chosen(entry.previous(), from);

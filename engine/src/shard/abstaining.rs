@@ -181,6 +181,8 @@ impl<M: StateMachine> Shard<M> {
             | PeerMessage::ReadCheck(_)
             | PeerMessage::CatchUp(_)
             | PeerMessage::Finish(_)
+            | PeerMessage::Compare(_)
+            | PeerMessage::Copy(_)
             | PeerMessage::Forward(_) => {
                 message.entity().is_some_and(|entity| self.is_rejoining(entity))
             }
@@ -216,7 +218,7 @@ impl<M: StateMachine> Shard<M> {
                 self.send_sweep(from, PeerMessage::LagAnswer(answer));
             }
             PeerMessage::Transfer(request) => {
-                let nothing = TransferPage { begin: request.begin, next: None };
+                let nothing = TransferPage { begin: request.begin, next: None, sent: true };
                 self.context.send_to_core(from, PeerMessage::TransferPage(nothing));
             }
             PeerMessage::ReadCheck(check) if planted!("abstainer-answers-checks") => {
@@ -232,9 +234,12 @@ impl<M: StateMachine> Shard<M> {
             | PeerMessage::Chosen(_)
             | PeerMessage::Newer(_)
             | PeerMessage::Finish(_)
+            | PeerMessage::Compare(_)
+            | PeerMessage::Copy(_)
             | PeerMessage::ReadCheck(_) => self.context.counters.abstained += 1,
             // Nobody here asks.
             PeerMessage::ReadAnswer(_)
+            | PeerMessage::Compared(_)
             | PeerMessage::CatchUpAnswer(_)
             | PeerMessage::Image(_)
             | PeerMessage::SweepAnswer(_)

@@ -145,9 +145,7 @@ impl<M: StateMachine> Shard<M> {
 
     /// Whether this core is whole: what it does not hear itself, it would not tell.
     fn may_tell(&self) -> bool {
-        self.rejoining.is_none()
-            && self.abstaining.count() == 0
-            && self.context.counters.diverged == 0
+        self.rejoining.is_none() && self.abstaining.count() == 0 && self.context.in_doubt == 0
     }
 
     /// Tells a follower of its stream, if this core is whole still.
@@ -172,11 +170,15 @@ impl<M: StateMachine> Shard<M> {
     }
 
     /// What a node outside of the replica set may ask of a replica: to be told, to see which
-    /// entities there are, and for chosen entries. It has no other say here.
+    /// entities there are, for chosen entries, and what to think of a copy in doubt. It has no other
+    /// say here.
     pub(super) fn follower_message(&mut self, from: PeerCore, message: PeerMessage) {
         match message {
             PeerMessage::Follow(request) => self.handle_follow(from, request),
-            PeerMessage::Sweep(_) | PeerMessage::CatchUp(_) => self.message(from, message),
+            PeerMessage::Sweep(_)
+            | PeerMessage::CatchUp(_)
+            | PeerMessage::Compare(_)
+            | PeerMessage::Copy(_) => self.message(from, message),
             PeerMessage::Heartbeat | PeerMessage::Generations(_) => {}
             _ => self.context.counters.followers_unheard += 1,
         }

@@ -18,7 +18,9 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use net::peer::message::{PeerMessage, ReadAnswer, ReadCheck, ReadOutcome};
+use net::peer::message::{
+    CompareRequest, CopyRequest, PeerMessage, ReadAnswer, ReadCheck, ReadOutcome,
+};
 use plog::block::AlignedBuffer;
 use plog::checkpoint::pointer::Pointer;
 use plog::checkpoint::table::Row;
@@ -439,6 +441,9 @@ impl<M: StateMachine> Shard<M> {
             PeerMessage::Follow(_) => {}
             PeerMessage::Told(_) => unreachable!("taken above"),
             PeerMessage::CatchUp(request) => self.serve_catch_up(from, request),
+            PeerMessage::Compare(CompareRequest { entity, .. })
+            | PeerMessage::Copy(CopyRequest { entity, .. })
+                if self.reach(entity) == Reach::Absent => {}
             PeerMessage::ReadCheck(check) if self.reach(check.entity) == Reach::Absent => {
                 // The index has the last word: nothing of this entity was ever written here.
                 self.call_empty(from.acceptor, check);
@@ -447,6 +452,7 @@ impl<M: StateMachine> Shard<M> {
                 }
             }
             PeerMessage::ReadAnswer(_)
+            | PeerMessage::Compared(_)
             | PeerMessage::CatchUpAnswer(_)
             | PeerMessage::Image(_)
             | PeerMessage::ForwardAnswer(_) => {
@@ -462,6 +468,8 @@ impl<M: StateMachine> Shard<M> {
             | PeerMessage::Newer(_)
             | PeerMessage::ReadCheck(_)
             | PeerMessage::Finish(_)
+            | PeerMessage::Compare(_)
+            | PeerMessage::Copy(_)
             | PeerMessage::Forward(_) => self.message_for_entity(from, message),
         }
     }
@@ -525,6 +533,9 @@ impl<M: StateMachine> Shard<M> {
             PeerMessage::ReadCheck(check) => entity.handle_read_check(context, from, check),
             PeerMessage::Finish(request) => entity.handle_finish(context, from, request.entry),
             PeerMessage::ReadAnswer(answer) => entity.handle_read_answer(context, from, answer),
+            PeerMessage::Compare(request) => entity.handle_compare(context, from, request),
+            PeerMessage::Compared(answer) => entity.handle_compared(context, from, answer),
+            PeerMessage::Copy(request) => entity.handle_copy(context, from, request),
             PeerMessage::CatchUpAnswer(answer) => {
                 entity.handle_catch_up_answer(context, from, &answer);
             }
@@ -780,7 +791,8 @@ impl<M: StateMachine> Shard<M> {
             loading: as_u64(self.loading.len()),
             parked: as_u64(self.parked),
             timers: as_u64(self.context.timers.len()),
-            abstaining: as_u64(self.abstaining.count()) + self.context.counters.diverged,
+            abstaining: as_u64(self.abstaining.count()) + self.context.in_doubt,
+            in_doubt: self.context.in_doubt,
             lsn_appended: self.context.log.appended().0,
             lsn_durable: self.context.log.durable().0,
         }
@@ -879,7 +891,7 @@ impl<M: StateMachine> Shard<M> {
         action(entity, &mut self.context);
         self.keys = self.keys - before + u64::from(entity.key_count());
         let applied = entity.applied();
-        let is_behind = entity.is_behind() && !entity.has_diverged();
+        let is_behind = entity.is_behind() && entity.learns();
         self.entities.recount(id);
         if let Some(following) = &mut self.following {
             following.note_lag(id, is_behind);

@@ -460,11 +460,11 @@ impl<M: StateMachine> Shard<M> {
     }
 
     /// Whether an entity has to catch up before anything may be confirmed. One that abstains does
-    /// so in the next generation, which has confirmed nothing; and with one that diverged, nothing
+    /// so in the next generation, which has confirmed nothing; and while one is in doubt, nothing
     /// is confirmed at all.
     fn is_owed(&self, id: EntityId, chosen: Entry) -> bool {
-        let has_diverged = self.entities.get(id).is_some_and(crate::entity::Entity::has_diverged);
-        self.known_chosen(id) < chosen && !has_diverged && !self.abstaining.covers(id)
+        let learns = self.entities.get(id).is_none_or(crate::entity::Entity::learns);
+        self.known_chosen(id) < chosen && learns && !self.abstaining.covers(id)
     }
 
     /// Looks whether all that a walk found is here; then what was learned has to become durable.
@@ -493,7 +493,7 @@ impl<M: StateMachine> Shard<M> {
             return;
         }
         let known = self.sweeps.known.get(&peer).copied().unwrap_or_default();
-        let is_whole = !walk.has_lost_count && self.context.counters.diverged == 0;
+        let is_whole = !walk.has_lost_count && self.context.in_doubt == 0;
         match walk.to {
             None => self.rest(peer, false),
             Some(_) if !is_whole => self.rest(peer, true),

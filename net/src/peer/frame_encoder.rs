@@ -234,6 +234,9 @@ pub fn archived_size(message: &PeerMessage) -> usize {
         | PeerMessage::Lag(_)
         | PeerMessage::Transfer(_)
         | PeerMessage::TransferPage(_)
+        | PeerMessage::Compare(_)
+        | PeerMessage::Compared(_)
+        | PeerMessage::Copy(_)
         | PeerMessage::Follow(_)
         | PeerMessage::FollowAnswer(_) => 0,
     };
@@ -263,6 +266,9 @@ pub(crate) fn message_kind(message: &PeerMessage) -> &'static str {
         PeerMessage::LagAnswer(_) => "lag answer",
         PeerMessage::Transfer(_) => "transfer",
         PeerMessage::TransferPage(_) => "transfer page",
+        PeerMessage::Compare(_) => "compare",
+        PeerMessage::Compared(_) => "compared",
+        PeerMessage::Copy(_) => "copy",
         PeerMessage::Follow(_) => "follow",
         PeerMessage::FollowAnswer(_) => "follow answer",
         PeerMessage::Told(_) => "told",

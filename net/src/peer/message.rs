@@ -54,8 +54,14 @@ pub enum PeerMessage {
     LagAnswer(LagAnswer),
     /// Asks for many whole entities: [`PeerMessage::Image`]s, then a [`PeerMessage::TransferPage`].
     Transfer(TransferRequest),
-    /// The images that a [`TransferRequest`] asked for have been sent.
+    /// Where the page that a [`TransferRequest`] asked for ends; again when its images were sent.
     TransferPage(TransferPage),
+    /// Asks for the chain of an entity of which the sender's copy is in doubt.
+    Compare(CompareRequest),
+    /// Answer to a [`CompareRequest`]. Only a copy that is the sender's own has a word.
+    Compared(CompareAnswer),
+    /// Asks for an entity's [`PeerMessage::Image`] in place of a copy that a majority contradicts.
+    Copy(CopyRequest),
     /// A follower's core asks to be told of what the receiver learns; said again now and then.
     Follow(FollowRequest) = 23,
     /// Answer to a [`FollowRequest`].
@@ -446,13 +452,48 @@ pub struct TransferRequest {
     pub core_count: u16,
 }
 
-/// The end of a page of images.
+/// The end of a page of images. It is told at once, so that the next page can be asked for while
+/// this one is read and sent, and again after the images.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Eq, PartialEq)]
 pub struct TransferPage {
     /// The place that was asked with.
     pub begin: Option<EntityId>,
     /// Where the next page begins; `None` when there is none.
     pub next: Option<EntityId>,
+    /// Whether all images of this page have been sent.
+    pub sent: bool,
+}
+
+/// Asks how far the receiver's copy of an entity is, and for its chain there.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Eq, PartialEq)]
+pub struct CompareRequest {
+    /// The entity.
+    pub entity: EntityId,
+    /// Names this round of questions, so that a word of an earlier one never counts.
+    pub check: u64,
+}
+
+/// A replica's word on an entity's history.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Eq, PartialEq)]
+pub struct CompareAnswer {
+    /// The entity.
+    pub entity: EntityId,
+    /// The question's name.
+    pub check: u64,
+    /// The last entry the sender applied.
+    pub applied: Entry,
+    /// The checksum chain there.
+    pub chain: u32,
+}
+
+/// Asks for a whole entity, at an entry or a later one. Who has no such copy, or one that is itself
+/// in doubt, does not answer.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Eq, PartialEq)]
+pub struct CopyRequest {
+    /// The entity.
+    pub entity: EntityId,
+    /// The last entry the asker applied.
+    pub entry: Entry,
 }
 
 /// Asks the receiver's core to tell the sender, a follower's core, of every entry that it learns.
@@ -525,6 +566,9 @@ impl PeerMessage {
             Self::Forward(message) => Some(message.entity),
             Self::ForwardAnswer(message) => Some(message.entity),
             Self::Finish(message) => Some(message.entity),
+            Self::Compare(message) => Some(message.entity),
+            Self::Compared(message) => Some(message.entity),
+            Self::Copy(message) => Some(message.entity),
             Self::Told(message) => Some(message.entity),
             Self::Sweep(_)
             | Self::SweepAnswer(_)
@@ -565,6 +609,9 @@ impl PeerMessage {
             | Self::LagAnswer(_)
             | Self::Transfer(_)
             | Self::TransferPage(_)
+            | Self::Compare(_)
+            | Self::Compared(_)
+            | Self::Copy(_)
             | Self::Follow(_)
             | Self::FollowAnswer(_)
             | Self::SweepHint

@@ -181,6 +181,8 @@ pub fn check(message: &PeerMessage, replicas: u8) -> Result<(), InvalidMessage> 
             message.known.iter().try_for_each(|generation| check_generation(*generation))
         }
         PeerMessage::Finish(message) => check_entry(message.entry),
+        PeerMessage::Compared(message) => check_plausible(message.applied),
+        PeerMessage::Copy(message) => check_plausible(message.entry),
         PeerMessage::Lag(message) => check_lag(message),
         PeerMessage::LagAnswer(message) => check_found(&message.found),
         PeerMessage::Transfer(TransferRequest { core_count: 0, .. }) => {
@@ -202,6 +204,7 @@ pub fn check(message: &PeerMessage, replicas: u8) -> Result<(), InvalidMessage> 
         | PeerMessage::SweepHint
         | PeerMessage::Transfer(_)
         | PeerMessage::TransferPage(_)
+        | PeerMessage::Compare(_)
         | PeerMessage::Heartbeat => Ok(()),
     }
 }

@@ -3,12 +3,12 @@
 use std::rc::Rc;
 
 use net::peer::message::{
-    CarriedValue, CatchUpAnswer, CatchUpRequest, ChosenEntry, ChosenNotice, EntityImage,
-    EntryMessage, FinishRequest, FollowAnswer, FollowRequest, ForwardAnswer, ForwardedCommand,
-    GenerationsNotice, LagAnswer, LagCursor, LagFound, LagPage, LagPlace, LagQuestion, LagRange,
-    LagRequest, LaggingEntity, NewerNotice, PeerMessage, Position, ReadAnswer, ReadCheck,
-    ReadOutcome, Request, SweepAnswer, SweepRequest, SweptEntity, ToldNotice, ToldValue,
-    TransferPage, TransferRequest,
+    CarriedValue, CatchUpAnswer, CatchUpRequest, ChosenEntry, ChosenNotice, CompareAnswer,
+    CompareRequest, CopyRequest, EntityImage, EntryMessage, FinishRequest, FollowAnswer,
+    FollowRequest, ForwardAnswer, ForwardedCommand, GenerationsNotice, LagAnswer, LagCursor,
+    LagFound, LagPage, LagPlace, LagQuestion, LagRange, LagRequest, LaggingEntity, NewerNotice,
+    PeerMessage, Position, ReadAnswer, ReadCheck, ReadOutcome, Request, SweepAnswer, SweepRequest,
+    SweptEntity, ToldNotice, ToldValue, TransferPage, TransferRequest,
 };
 use net::peer::message_rules::ENTRY_MAX;
 use plog::entry_record::EntryRecord;
@@ -200,7 +200,7 @@ fn lag_answer(random: &mut Random) -> LagAnswer {
 /// A message of any kind.
 pub fn any_message(random: &mut Random) -> PeerMessage {
     let first = 1 + small(random, 100);
-    match random.below(23) {
+    match random.below(26) {
         0 => PeerMessage::Entry(entry_message(random)),
         1 => PeerMessage::Chosen(ChosenNotice {
             entity: entity(random),
@@ -267,18 +267,30 @@ pub fn any_message(random: &mut Random) -> PeerMessage {
         18 => PeerMessage::TransferPage(TransferPage {
             begin: maybe(random, entity),
             next: maybe(random, entity),
+            sent: random.below(2) == 0,
         }),
-        19 => PeerMessage::Follow(FollowRequest {
+        19 => {
+            let request = CompareRequest { entity: entity(random), check: random.next() };
+            PeerMessage::Compare(request)
+        }
+        20 => PeerMessage::Compared(CompareAnswer {
+            entity: entity(random),
+            check: random.next(),
+            applied: entry(random),
+            chain: 3,
+        }),
+        21 => PeerMessage::Copy(CopyRequest { entity: entity(random), entry: entry(random) }),
+        22 => PeerMessage::Follow(FollowRequest {
             number: random.next(),
             stream: maybe(random, Random::next),
             core_count: 1 + u16::from(random.byte()),
         }),
-        20 => PeerMessage::FollowAnswer(FollowAnswer {
+        23 => PeerMessage::FollowAnswer(FollowAnswer {
             number: random.next(),
             stream: maybe(random, Random::next),
             told: random.next(),
         }),
-        21 => PeerMessage::Told(ToldNotice {
+        24 => PeerMessage::Told(ToldNotice {
             stream: random.next(),
             number: random.next(),
             entity: entity(random),

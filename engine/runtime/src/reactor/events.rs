@@ -30,6 +30,14 @@ pub(super) fn handle_event(
                 ("reason", reason),
             ],
         ),
+        Event::Healed { entity, entry, was_right } => log_line::warn(
+            "an entity's history is that of a majority; it is served here again",
+            &[
+                ("entity", &format_args!("{:016x}", entity.0)),
+                ("entry", &entry.0),
+                ("copy", if *was_right { &"its own" } else { &"a peer's" }),
+            ],
+        ),
         Event::Unreadable { entity, at } => {
             files.note_loss(Abstention::of_unreadable(epoch, *at));
             log_line::error(

@@ -300,6 +300,7 @@ impl Range {
             "logs_put_aside" => 10,
             "file_errors" | "read_errors" | "write_errors" | "unreported_writes" => 5,
             "checkpoint_locks_expired" => 5,
+            "wrong_copies_alike" => 1,
             _ => 20,
         };
         (per_thousand * seeds / 1000).max(u64::from(seeds >= 1000))

@@ -96,6 +96,9 @@ impl Abstention {
             | PeerMessage::ReadAnswer(_)
             | PeerMessage::CatchUp(_)
             | PeerMessage::Finish(_)
+            | PeerMessage::Compare(_)
+            | PeerMessage::Compared(_)
+            | PeerMessage::Copy(_)
             | PeerMessage::Told(_)
             | PeerMessage::Image(_) => {
                 message.entity().is_some_and(|entity| self.covers(from, entity))

@@ -38,6 +38,8 @@ impl Follower {
             PeerMessage::Follow(_)
             | PeerMessage::Sweep(_)
             | PeerMessage::CatchUp(_)
+            | PeerMessage::Compare(_)
+            | PeerMessage::Copy(_)
             | PeerMessage::SweepHint
             | PeerMessage::Heartbeat
             | PeerMessage::Generations(_) => true,
@@ -55,6 +57,7 @@ impl Follower {
             | PeerMessage::LagAnswer(_)
             | PeerMessage::Transfer(_)
             | PeerMessage::TransferPage(_)
+            | PeerMessage::Compared(_)
             | PeerMessage::Finish(_)
             | PeerMessage::FollowAnswer(_)
             | PeerMessage::Told(_) => false,

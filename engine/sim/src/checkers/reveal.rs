@@ -56,6 +56,7 @@ impl Reveal {
                 (answer.entity, answer.max_chosen.max(answer.applied))
             }
             PeerMessage::Newer(notice) => (notice.entity, notice.max_chosen),
+            PeerMessage::Compared(answer) => (answer.entity, answer.applied),
             PeerMessage::CatchUpAnswer(answer) => (answer.entity, answer.max_chosen),
             PeerMessage::Image(image) => (image.entity, image.max_chosen),
             PeerMessage::ForwardAnswer(answer) => (answer.entity, answer.entry),
@@ -86,7 +87,9 @@ impl Reveal {
             | PeerMessage::Generations(_)
             | PeerMessage::Finish(_)
             | PeerMessage::Transfer(_)
-            | PeerMessage::TransferPage(_) => return Ok(()),
+            | PeerMessage::TransferPage(_)
+            | PeerMessage::Compare(_)
+            | PeerMessage::Copy(_) => return Ok(()),
         };
         known(from, entity, chosen, agreement)
     }

@@ -423,7 +423,7 @@ impl Run<'_> {
                 }
                 for (key, record) in &state.keys {
                     let words = [&b"GET"[..], &**key];
-                    debug_assert_eq!(entity_of(key), *entity);
+                    assert_eq!(entity_of(key), *entity);
                     let ticket = self.world.submit_bytes(node, &words, None, Freshness::Local);
                     let at = self.world.now() + 1_000_000;
                     let reply = self.await_reply(ticket, at)?;

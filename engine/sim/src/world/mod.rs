@@ -701,6 +701,7 @@ impl World {
                 self.coverage.floors_waited_for += u64::try_from(entities).expect("few");
             }
             ShardEvent::InStep { .. } => self.coverage.in_step_again += 1,
+            ShardEvent::Healed { .. } => self.coverage.healed += 1,
             ShardEvent::Diverged { .. } | ShardEvent::ChainDiffers { .. } => {}
         }
     }

@@ -292,7 +292,7 @@ impl World {
         let shard = self.core(owner).shard.as_mut().expect("asked of a node that is up");
         let pretends = shard.pretend_another_history(entity);
         if pretends {
-            self.checker.agreement.pretender = Some(node);
+            self.checker.agreement.pretenders |= 1 << node;
         }
         pretends
     }

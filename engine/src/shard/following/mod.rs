@@ -158,6 +158,7 @@ pub(super) fn may_hear(message: &PeerMessage) -> bool {
         | PeerMessage::Generations(_)
         | PeerMessage::FollowAnswer(_)
         | PeerMessage::Told(_)
+        | PeerMessage::Compared(_)
         | PeerMessage::Heartbeat => true,
         PeerMessage::Entry(_)
         | PeerMessage::ReadCheck(_)
@@ -171,6 +172,8 @@ pub(super) fn may_hear(message: &PeerMessage) -> bool {
         | PeerMessage::LagAnswer(_)
         | PeerMessage::Transfer(_)
         | PeerMessage::TransferPage(_)
+        | PeerMessage::Compare(_)
+        | PeerMessage::Copy(_)
         | PeerMessage::Follow(_) => planted!("follower-votes"),
     }
 }
@@ -183,6 +186,8 @@ pub(super) fn may_say(message: &PeerMessage) -> bool {
             PeerMessage::Follow(_)
                 | PeerMessage::Sweep(_)
                 | PeerMessage::CatchUp(_)
+                | PeerMessage::Compare(_)
+                | PeerMessage::Copy(_)
                 | PeerMessage::Generations(_)
         );
     asks || planted!("follower-votes")
