@@ -106,9 +106,12 @@ pub(crate) fn follower_stale(staleness_us: u64, most_us: u64) -> Value {
     ))
 }
 
-/// A follower cannot read the entity back.
+/// A follower cannot read the entity back, or its copy is in doubt.
 pub(crate) fn follower_abstains() -> Value {
-    error("ERR this follower cannot read the key back from its log; ask a replica or another")
+    error(
+        "ERR this follower cannot read the key back from its log, or has another copy of it than \
+         the replicas; ask a replica or another follower",
+    )
 }
 
 /// This replica's history of the entity is not the majority's.

@@ -65,6 +65,9 @@ fn a_wrong_copy_is_replaced_and_serves_again() {
     // Its own read check shows it.
     assert!(matches!(read(&mut world, 2), Value::Error(_)));
     assert!(in_doubt(&world, 2));
+    // Its clients are served through the others meanwhile.
+    assert_eq!(read(&mut world, 2), Value::bulk(&b"3"[..]));
+    assert_eq!(counters(&world, 2).relayed, 1);
     world.run_for(2_000_000);
     assert_eq!(read(&mut world, 2), Value::bulk(&b"3"[..]));
     assert_equal_everywhere(&world, 3);

@@ -170,8 +170,8 @@ impl<M: StateMachine> Shard<M> {
     }
 
     /// What a node outside of the replica set may ask of a replica: to be told, to see which
-    /// entities there are, for chosen entries, and what to think of a copy in doubt. It has no other
-    /// say here.
+    /// entities there are, for chosen entries, and what to think of a copy in doubt. It has no
+    /// other say here.
     pub(super) fn follower_message(&mut self, from: PeerCore, message: PeerMessage) {
         match message {
             PeerMessage::Follow(request) => self.handle_follow(from, request),

@@ -319,6 +319,11 @@ impl<M: StateMachine> Shard<M> {
             return;
         }
         match self.reach(entity) {
+            // While a copy is in doubt, its clients are served through the others.
+            Reach::Ready if is_command(&request) && self.is_in_doubt(entity) => {
+                self.request_abstaining(origin, entity, request);
+                return;
+            }
             Reach::Ready => {}
             Reach::Absent => {
                 match self.make_room() {
@@ -356,6 +361,10 @@ impl<M: StateMachine> Shard<M> {
                 context.answer(origin, value, entity.applied());
             }
         });
+    }
+
+    fn is_in_doubt(&self, id: EntityId) -> bool {
+        self.entities.get(id).is_some_and(Entity::has_diverged)
     }
 
     /// Says which entities are about to be used. Changes nothing: it only touches them, one after
@@ -905,6 +914,10 @@ impl<M: StateMachine> Shard<M> {
             self.continue_rejoining();
         }
     }
+}
+
+fn is_command(request: &EntityRequest) -> bool {
+    matches!(request, EntityRequest::Command(_))
 }
 
 /// Where an entity is.

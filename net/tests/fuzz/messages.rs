@@ -197,6 +197,20 @@ fn lag_answer(random: &mut Random) -> LagAnswer {
     LagAnswer { question: random.next(), to: maybe(random, position), found }
 }
 
+fn told_notice(random: &mut Random) -> ToldNotice {
+    ToldNotice {
+        stream: random.next(),
+        number: random.next(),
+        entity: entity(random),
+        entry: entry(random),
+        chain: 4,
+        value: maybe(random, |random| ToldValue {
+            ballot: ballot(random, 1),
+            value: carried(random),
+        }),
+    }
+}
+
 /// A message of any kind.
 pub fn any_message(random: &mut Random) -> PeerMessage {
     let first = 1 + small(random, 100);
@@ -290,17 +304,7 @@ pub fn any_message(random: &mut Random) -> PeerMessage {
             stream: maybe(random, Random::next),
             told: random.next(),
         }),
-        24 => PeerMessage::Told(ToldNotice {
-            stream: random.next(),
-            number: random.next(),
-            entity: entity(random),
-            entry: entry(random),
-            chain: 4,
-            value: maybe(random, |random| ToldValue {
-                ballot: ballot(random, 1),
-                value: carried(random),
-            }),
-        }),
+        24 => PeerMessage::Told(told_notice(random)),
         _ => PeerMessage::Heartbeat,
     }
 }
