@@ -2,8 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use net::peer::message::ForwardAnswer;
-use net::peer::message::PeerMessage;
+use net::peer::message::{FollowAnswer, ForwardAnswer, PeerMessage};
 use net::resp::value::{Protocol, Value};
 use plog::location::Location;
 use plog::log::{Log, Urgency};
@@ -16,7 +15,7 @@ use crate::config::ShardConfig;
 use crate::entity::open_entries::SlotPool;
 use crate::random::Random;
 use crate::request::{Reply, Ticket};
-use crate::shard::PeerCore;
+use crate::shard::{Followers, PeerCore};
 use crate::status::Counters;
 use crate::time::Time;
 use crate::timers::Timers;
@@ -116,18 +115,24 @@ pub enum Event {
         /// The peer.
         member: AcceptorId,
     },
+    /// A core that follows turned to a replica, or finds none.
+    Follows {
+        /// Whom it follows now.
+        replica: Option<AcceptorId>,
+    },
+    /// A core that follows lost its log and has another. It has no votes to make up for, so what
+    /// says that it lost something can go.
+    BegunAnew,
     /// A core has rejoined: it is as whole as any other, and what says otherwise can go.
     Rejoined,
 }
 
 /// What waits for the log.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly all are messages: a box would be one more allocation"
-)]
 pub(crate) enum Gated {
     Message(Outgoing),
+    /// A follower may be told of its stream of notices.
+    FollowAnswer(PeerCore, FollowAnswer),
     /// This node's own vote in one of its proposals becomes countable.
     OwnVote(EntityId, Entry),
 }
@@ -157,6 +162,8 @@ pub(crate) struct Context {
     pub(crate) generations: [Generation; REPLICAS_MAX],
     /// After a loss: up to where each entity must not vote here. Empty once all have caught up.
     pub(crate) floors: BTreeMap<EntityId, Entry>,
+    /// Who is told of what this core learns.
+    pub(crate) followers: Followers,
     /// Inbound links per acceptor that are up.
     pub(crate) links_up: [u16; REPLICAS_MAX],
     /// Until when read checks ask others first, per acceptor: it left one unanswered.
@@ -176,6 +183,10 @@ pub(crate) struct Context {
     next_value: u64,
     next_check: u64,
     next_forward: u64,
+    /// The last stream of notices to a follower.
+    pub(crate) next_stream: u64,
+    /// The last question of this follower.
+    pub(crate) next_follow: u64,
 }
 
 /// Why a log has no room.
@@ -191,7 +202,9 @@ impl Context {
     pub(crate) fn new(config: ShardConfig, log: Log) -> Self {
         let first_of_boot = u64::from(config.epoch.0) << 32;
         let mut generations = [Generation::FIRST; REPLICAS_MAX];
-        generations[config.acceptor.index()] = config.epoch.generation();
+        if !config.is_follower() {
+            generations[config.acceptor.index()] = config.epoch.generation();
+        }
         Self {
             generations,
             floors: BTreeMap::new(),
@@ -206,6 +219,7 @@ impl Context {
             events: VecDeque::new(),
             counters: Counters::default(),
             slot_pool: SlotPool::default(),
+            followers: Followers::default(),
             links_up: [0; REPLICAS_MAX],
             passed_over_until: [Time::default(); REPLICAS_MAX],
             commands_held: 0,
@@ -218,6 +232,8 @@ impl Context {
             // An answer to a question of an earlier boot must not pass for one of this boot's.
             next_check: if planted!("earlier-boots-answer") { 0 } else { first_of_boot },
             next_forward: if planted!("earlier-boots-answer") { 0 } else { first_of_boot },
+            next_stream: first_of_boot,
+            next_follow: first_of_boot,
         }
     }
 
@@ -225,7 +241,12 @@ impl Context {
         self.config.acceptor
     }
 
-    /// The other members of the replica set.
+    /// Whether a node has a vote.
+    pub(crate) fn is_replica(&self, node: AcceptorId) -> bool {
+        node.0 < self.config.replicas
+    }
+
+    /// The other members of the replica set; all of them for a follower.
     pub(crate) fn peers(&self) -> impl Iterator<Item = AcceptorId> + use<> {
         let me = self.config.acceptor;
         (0..self.config.replicas).map(AcceptorId).filter(move |peer| *peer != me)

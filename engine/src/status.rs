@@ -160,6 +160,24 @@ counters! {
     digests_unequal,
     /// Times a sweep showed another chain than this replica has at the same entry.
     chains_unlike,
+    /// Notices sent to followers.
+    told,
+    /// Times that a follower was not taken: this core is not whole, or has too many.
+    follows_refused,
+    /// Messages of followers that only a replica may send.
+    followers_unheard,
+    /// Notices that came to this follower.
+    told_received,
+    /// Times that notices to this follower were missing, and a sweep had to make up for them.
+    told_lost,
+    /// Streams of notices that this follower began to follow.
+    streams_followed,
+    /// Times that this follower turned from one replica to another.
+    failovers,
+    /// Messages to this follower that only a replica heeds.
+    follower_unheard,
+    /// Commands that this follower refused.
+    follower_refusals,
     /// Later generations of other replicas learned of.
     generations_learned,
     /// Messages dropped because their sender is of another generation by now.
@@ -221,6 +239,8 @@ pub struct ShardStatus {
     /// Entities that advanced here since each replica confirmed to hold everything, by acceptor, at
     /// most; all entities where that is not known. Those of live traffic count, too.
     pub unconfirmed: [u64; REPLICAS_MAX],
+    /// Cores of followers that are told what this one learns.
+    pub followers: u64,
     /// Timers armed.
     pub timers: u64,
     /// Entities this replica cannot serve itself, for damage or divergence. Of a damaged log: those

@@ -10,11 +10,11 @@ use net::peer::frame::{
 };
 use net::peer::message::{
     CarriedValue, CatchUpAnswer, CatchUpRequest, ChosenEntry, ChosenNotice, CompareAnswer,
-    CompareRequest, CopyRequest, EntityImage, EntryMessage, FinishRequest, ForwardAnswer,
-    ForwardedCommand, GenerationsNotice, LagAnswer, LagCursor, LagFound, LagPage, LagPlace,
-    LagQuestion, LagRange, LagRequest, LaggingEntity, NewerNotice, PeerMessage, Position,
-    ReadAnswer, ReadCheck, ReadOutcome, Request, SweepAnswer, SweepRequest, SweptEntity,
-    TransferPage, TransferRequest,
+    CompareRequest, CopyRequest, EntityImage, EntryMessage, FinishRequest, FollowAnswer,
+    FollowRequest, ForwardAnswer, ForwardedCommand, GenerationsNotice, LagAnswer, LagCursor,
+    LagFound, LagPage, LagPlace, LagQuestion, LagRange, LagRequest, LaggingEntity, NewerNotice,
+    PeerMessage, Position, ReadAnswer, ReadCheck, ReadOutcome, Request, SweepAnswer, SweepRequest,
+    SweptEntity, ToldNotice, ToldValue, TransferPage, TransferRequest,
 };
 use net::peer::message_rules::{ENTRY_MAX, InvalidMessage, ROUND_MAX, Whose};
 use plog::entry_record::{EntryRecord, InvalidRecord};
@@ -71,6 +71,17 @@ fn catch_up_answer() -> CatchUpAnswer {
         entity: EntityId(3),
         entries: vec![entry(5), entry(6), entry(7)],
         max_chosen: Entry(90),
+    }
+}
+
+fn told_notice() -> ToldNotice {
+    ToldNotice {
+        stream: 4,
+        number: 3,
+        entity: EntityId(3),
+        entry: Entry(5),
+        chain: 0xDEAD_BEEF,
+        value: Some(ToldValue { ballot: ballot(1, 1), value: carried(5, 30) }),
     }
 }
 
@@ -159,6 +170,11 @@ fn every_kind() -> Vec<PeerMessage> {
             next: Some(EntityId(u64::MAX)),
             sent: true,
         }),
+        PeerMessage::Follow(FollowRequest { number: 7, stream: Some(4), core_count: 2 }),
+        PeerMessage::FollowAnswer(FollowAnswer { number: 7, stream: Some(4), told: 2 }),
+        PeerMessage::FollowAnswer(FollowAnswer { number: 7, stream: None, told: 0 }),
+        PeerMessage::Told(told_notice()),
+        PeerMessage::Told(ToldNotice { value: None, ..told_notice() }),
     ]
     .into_iter()
     .chain(lag_messages())
@@ -509,6 +525,17 @@ fn each_rule_of_messages_is_enforced() {
     assert_eq!(refused(PeerMessage::ReadCheck(read_check)), InvalidMessage::EntryZero);
     let finish = FinishRequest { entity: EntityId(3), entry: Entry::ZERO };
     assert_eq!(refused(PeerMessage::Finish(finish)), InvalidMessage::EntryZero);
+    let follow = FollowRequest { number: 1, stream: None, core_count: 0 };
+    assert_eq!(refused(PeerMessage::Follow(follow)), InvalidMessage::NoCores);
+    let told = |notice| refused(PeerMessage::Told(notice));
+    let notice = told_notice();
+    assert_eq!(
+        told(ToldNotice { entry: Entry::ZERO, ..notice.clone() }),
+        InvalidMessage::EntryZero
+    );
+    let ballot = ballot(1, 3);
+    let value = Some(ToldValue { ballot, value: carried(5, 30) });
+    assert_eq!(told(ToldNotice { value, ..notice }), foreign_error);
     let transfer = TransferRequest { begin: None, bytes: 1, core_count: 0 };
     assert_eq!(refused(PeerMessage::Transfer(transfer)), InvalidMessage::NoCores);
     let known = [0, 0, 4095, 0, 0].map(Generation);

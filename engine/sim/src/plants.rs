@@ -164,6 +164,23 @@ pub const PLANTS: &[Plant] = &[
         "an image from disk is sent as of a later entry than it is of",
     ),
     plant("generation-not-durable", "wipes", "a start forgets who lost its votes"),
+    plant("follower-votes", "followers", "a follower heeds what is for replicas"),
+    plant("told-gap-ignored", "followers", "a follower that missed notices does not look for them"),
+    plant(
+        "fail-over-without-sweep",
+        "followers",
+        "a follower turns to another replica as if that had told it everything",
+    ),
+    plant(
+        "walk-of-an-earlier-stream",
+        "followers",
+        "a follower's walk counts for the streams after its own, too",
+    ),
+    plant(
+        "stream-before-durable",
+        "followers",
+        "a follower is told from when on before that can be swept",
+    ),
 ];
 
 /// The planted bug of that name.

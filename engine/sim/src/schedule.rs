@@ -32,6 +32,10 @@ pub struct Rates {
     pub misdirections: u32,
     /// A node dies and comes back with empty disks, unless too many others lost something.
     pub wipes: u32,
+    /// A follower dies, and comes back; one time in four with empty disks.
+    pub follower_crashes: u32,
+    /// A follower and a replica hear nothing of each other for a while.
+    pub follower_cuts: u32,
 }
 
 impl Rates {
@@ -49,10 +53,12 @@ impl Rates {
         rot: 0,
         misdirections: 0,
         wipes: 0,
+        follower_crashes: 0,
+        follower_cuts: 0,
     };
 
     /// Every rate with what it is a rate of.
-    fn each(&self) -> [(u32, Kind); 12] {
+    fn each(&self) -> [(u32, Kind); 14] {
         [
             (self.crashes, Kind::Crash),
             (self.crashes_between_outputs, Kind::CrashBetweenOutputs),
@@ -66,6 +72,8 @@ impl Rates {
             (self.rot, Kind::Rot),
             (self.misdirections, Kind::Misdirect),
             (self.wipes, Kind::Wipe),
+            (self.follower_crashes, Kind::FollowerCrash),
+            (self.follower_cuts, Kind::FollowerCut),
         ]
     }
 }
@@ -86,6 +94,8 @@ pub enum Kind {
     Rot,
     Misdirect,
     Wipe,
+    FollowerCrash,
+    FollowerCut,
 }
 
 /// One thing that happens.

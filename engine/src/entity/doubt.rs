@@ -101,7 +101,7 @@ impl<M: StateMachine> Entity<M> {
                     rounds: 0,
                     due: context.now,
                     asked: None,
-                    turn: context.me().0,
+                    turn: context.me().0 % context.config.replicas,
                 }));
                 context.in_doubt += 1;
             }
@@ -247,7 +247,8 @@ impl<M: StateMachine> Entity<M> {
         let majority = context.config.majority();
         let Some(doubt) = &mut self.doubt else { return };
         let own = match doubt.held {
-            Held::Own => 1,
+            // A follower has no word among those of the replicas.
+            Held::Own => usize::from(!context.config.is_follower()),
             Held::Taken => 0,
             Held::Nothing | Held::Lost => return,
         };
@@ -313,6 +314,7 @@ impl<M: StateMachine> Entity<M> {
         }
         context.counters.images_installed += 1;
         self.log_image(context);
+        context.tell_followers(self.id, self.applied, self.chain, None);
         self.recent = image.recent.iter().copied().take(RECENT_MAX).collect();
         if let Some(doubt) = &mut self.doubt {
             (doubt.held, doubt.rounds) = (Held::Taken, 0);

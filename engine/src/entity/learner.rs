@@ -111,6 +111,7 @@ impl<M: StateMachine> Entity<M> {
             chain: self.chain,
         };
         self.last_lsn = context.append_lazily(&mark);
+        context.tell_followers(self.id, entry, self.chain, Some((record.accepted, id, &value)));
         if tell {
             self.tell_peers(context, &slot, entry);
         }

@@ -351,6 +351,12 @@ impl<M: StateMachine> Entity<M> {
             self.start_catch_up(context);
             return;
         }
+        if context.config.is_follower() {
+            if self.is_behind() {
+                self.rest_from_catching_up(context);
+            }
+            return;
+        }
         if context.is_below_floor(self.id, self.applied) {
             self.ask_to_finish(context);
             return;

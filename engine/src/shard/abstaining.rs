@@ -21,6 +21,7 @@ use plog::vocabulary::{EntityId, Entry};
 use crate::abstention::Abstention;
 use crate::context::{Context, Origin};
 use crate::entity::Entity;
+use crate::errors;
 use crate::request::{EntityRequest, Freshness};
 use crate::shard::entity_table::EntityTable;
 use crate::shard::{PeerCore, Shard};
@@ -124,6 +125,9 @@ impl<M: StateMachine> Shard<M> {
             EntityRequest::Inspect => {
                 let value = self.inspect_abstaining(id);
                 self.context.answer(origin, value, Entry::ZERO);
+            }
+            EntityRequest::Command(_) if self.context.config.is_follower() => {
+                self.context.turn_away(origin, errors::follower_abstains());
             }
             EntityRequest::Command(mut command) => {
                 let is_write = M::is_write(&command.arguments);
@@ -243,6 +247,9 @@ impl<M: StateMachine> Shard<M> {
             | PeerMessage::TransferPage(_)
             | PeerMessage::SweepHint
             | PeerMessage::Heartbeat
+            | PeerMessage::Follow(_)
+            | PeerMessage::FollowAnswer(_)
+            | PeerMessage::Told(_)
             | PeerMessage::Generations(_) => {}
         }
         true

@@ -210,6 +210,9 @@ impl<M: StateMachine> Shard<M> {
         self.abstaining.add_unreadable(id);
         self.checkpoint_loaded(id);
         let _ = self.catching_up.caught_up(id);
+        if let Some(following) = &mut self.following {
+            following.note_lag(id, false);
+        }
         self.context.events.push_back(Event::Unreadable { entity: id, at });
         self.unpark(id, loading.parked);
     }

@@ -35,7 +35,7 @@ use crate::state_machine::StateMachine;
 use crate::status::as_u64;
 use crate::time::Time;
 
-/// Entities asked for at a time by a core that rejoins.
+/// Entities asked for at a time by a core that rejoins, or follows.
 pub(super) const PAGE: u32 = 512;
 
 /// An unanswered page is asked for again after this time, in microseconds.
@@ -581,7 +581,7 @@ impl<M: StateMachine> Shard<M> {
         }
     }
 
-    /// A peer that rejoins walks all entities of this shard.
+    /// A peer that rejoins, or a follower, walks all entities of this shard.
     pub(super) fn answer_sweep(&mut self, from: PeerCore, request: SweepRequest) {
         let limit = request.limit.min(PAGE);
         let limit = usize::try_from(limit).expect("a page is small");
@@ -609,7 +609,8 @@ impl<M: StateMachine> Shard<M> {
             .collect();
         // Whoever may have lost something cannot say what was promised.
         let is_whole = self.rejoining.is_none() && self.abstaining.count() == 0;
-        let counts_for = is_whole.then(|| self.context.generations[from.acceptor.index()]);
+        let generation = self.context.generations.get(from.acceptor.index()).copied();
+        let counts_for = generation.filter(|_| is_whole && self.context.is_replica(from.acceptor));
         let after = request.after;
         let answer = SweepAnswer { after, entities, done, counts_for };
         self.context.send_to_core(from, PeerMessage::SweepAnswer(answer));

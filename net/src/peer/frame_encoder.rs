@@ -219,6 +219,9 @@ pub fn archived_size(message: &PeerMessage) -> usize {
             | LagFound::Equal
             | LagFound::EqualWithoutChains => 0,
         },
+        PeerMessage::Told(message) => {
+            message.value.as_ref().map_or(0, |told| told.value.bytes.len())
+        }
         PeerMessage::Newer(_)
         | PeerMessage::ReadCheck(_)
         | PeerMessage::ReadAnswer(_)
@@ -233,7 +236,9 @@ pub fn archived_size(message: &PeerMessage) -> usize {
         | PeerMessage::TransferPage(_)
         | PeerMessage::Compare(_)
         | PeerMessage::Compared(_)
-        | PeerMessage::Copy(_) => 0,
+        | PeerMessage::Copy(_)
+        | PeerMessage::Follow(_)
+        | PeerMessage::FollowAnswer(_) => 0,
     };
     size_of::<ArchivedPeerMessage>() + outside
 }
@@ -264,5 +269,8 @@ pub(crate) fn message_kind(message: &PeerMessage) -> &'static str {
         PeerMessage::Compare(_) => "compare",
         PeerMessage::Compared(_) => "compared",
         PeerMessage::Copy(_) => "copy",
+        PeerMessage::Follow(_) => "follow",
+        PeerMessage::FollowAnswer(_) => "follow answer",
+        PeerMessage::Told(_) => "told",
     }
 }

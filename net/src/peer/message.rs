@@ -14,6 +14,7 @@ use crate::peer::shared_bytes::{OptionalSharedBytes, SharedBytes};
 
 /// One message between two shards. Losing, duplicating, delaying or reordering any of them is safe.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[repr(u8)]
 pub enum PeerMessage {
     /// The symmetric message of consensus.
     Entry(EntryMessage),
@@ -61,6 +62,12 @@ pub enum PeerMessage {
     Compared(CompareAnswer),
     /// Asks for an entity's [`PeerMessage::Image`] in place of a copy that a majority contradicts.
     Copy(CopyRequest),
+    /// A follower's core asks to be told of what the receiver learns; said again now and then.
+    Follow(FollowRequest) = 23,
+    /// Answer to a [`FollowRequest`].
+    FollowAnswer(FollowAnswer),
+    /// To a follower's core: an entry was learned.
+    Told(ToldNotice),
 }
 
 /// A value's name and bytes.
@@ -489,6 +496,60 @@ pub struct CopyRequest {
     pub entry: Entry,
 }
 
+/// Asks the receiver's core to tell the sender, a follower's core, of every entry that it learns.
+/// Holds for a while; who is to be told on says it again in time.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Eq, PartialEq)]
+pub struct FollowRequest {
+    /// Names the question, unique within the sender's boot and core.
+    pub number: u64,
+    /// The stream of notices that it follows; `None` before it was told of one. Where that is not
+    /// the receiver's, another begins.
+    pub stream: Option<u64>,
+    /// Cores of the sender's node, at least 1: it is told of the entities that its core owns.
+    pub core_count: u16,
+}
+
+/// Answer to a [`FollowRequest`].
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Eq, PartialEq)]
+pub struct FollowAnswer {
+    /// The question's name.
+    pub number: u64,
+    /// Names the stream of notices, unique within the sender's generation and core: another name
+    /// than before says that some may be missing between the two. `None`: the sender tells nothing,
+    /// because it is not whole, or has too many followers.
+    pub stream: Option<u64>,
+    /// How many notices of the stream were sent so far; what the sender learned before the stream
+    /// began is in its sweeps from now on.
+    pub told: u64,
+}
+
+/// The value of an entry that a follower is told of.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub struct ToldValue {
+    /// A ballot at which it was chosen.
+    pub ballot: Ballot,
+    /// The value's name and bytes.
+    pub value: CarriedValue,
+}
+
+/// An entry that the sender has applied, for one of its followers.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub struct ToldNotice {
+    /// The stream that the notice belongs to.
+    pub stream: u64,
+    /// Its place in the stream, from 1.
+    pub number: u64,
+    /// The entity.
+    pub entity: EntityId,
+    /// The entry.
+    pub entry: Entry,
+    /// The checksum chain at this entry.
+    pub chain: u32,
+    /// What was chosen there; `None` when the sender took the whole entity over from another
+    /// replica, and the follower has to ask for what it misses.
+    pub value: Option<ToldValue>,
+}
+
 impl PeerMessage {
     /// The entity the message is about, or `None` for one that is about the connection.
     #[must_use]
@@ -508,6 +569,7 @@ impl PeerMessage {
             Self::Compare(message) => Some(message.entity),
             Self::Compared(message) => Some(message.entity),
             Self::Copy(message) => Some(message.entity),
+            Self::Told(message) => Some(message.entity),
             Self::Sweep(_)
             | Self::SweepAnswer(_)
             | Self::SweepHint
@@ -516,7 +578,9 @@ impl PeerMessage {
             | Self::Lag(_)
             | Self::LagAnswer(_)
             | Self::Transfer(_)
-            | Self::TransferPage(_) => None,
+            | Self::TransferPage(_)
+            | Self::Follow(_)
+            | Self::FollowAnswer(_) => None,
         }
     }
 
@@ -532,6 +596,7 @@ impl PeerMessage {
             Self::Image(image) => image.state.len(),
             Self::Forward(command) => command.arguments.iter().map(Vec::len).sum(),
             Self::ForwardAnswer(answer) => answer.reply.as_ref().map_or(0, Vec::len),
+            Self::Told(notice) => notice.value.as_ref().map_or(0, |told| told.value.bytes.len()),
             Self::Newer(_)
             | Self::ReadCheck(_)
             | Self::ReadAnswer(_)
@@ -547,6 +612,8 @@ impl PeerMessage {
             | Self::Compare(_)
             | Self::Compared(_)
             | Self::Copy(_)
+            | Self::Follow(_)
+            | Self::FollowAnswer(_)
             | Self::SweepHint
             | Self::Heartbeat => 0,
         }

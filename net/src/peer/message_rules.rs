@@ -7,7 +7,9 @@
 use plog::entry_record::{EntryRecord, InvalidRecord};
 use plog::vocabulary::{Ballot, Entry, Generation, ValueId};
 
-use crate::peer::message::{CarriedValue, LagFound, LagQuestion, PeerMessage, TransferRequest};
+use crate::peer::message::{
+    CarriedValue, LagFound, LagQuestion, LagRequest, PeerMessage, TransferRequest,
+};
 
 /// Most values one entry message carries: the accepted one and the requested one.
 pub const VALUES_MAX: usize = 2;
@@ -181,19 +183,22 @@ pub fn check(message: &PeerMessage, replicas: u8) -> Result<(), InvalidMessage> 
         PeerMessage::Finish(message) => check_entry(message.entry),
         PeerMessage::Compared(message) => check_plausible(message.applied),
         PeerMessage::Copy(message) => check_plausible(message.entry),
-        PeerMessage::Lag(message) => match message.asks {
-            _ if message.core_count == 0 => Err(InvalidMessage::NoCores),
-            LagQuestion::Range(range) if range.core_count == 0 => Err(InvalidMessage::NoCores),
-            LagQuestion::Nothing
-            | LagQuestion::Since
-            | LagQuestion::More(_)
-            | LagQuestion::Range(_) => Ok(()),
-        },
+        PeerMessage::Lag(message) => check_lag(message),
         PeerMessage::LagAnswer(message) => check_found(&message.found),
         PeerMessage::Transfer(TransferRequest { core_count: 0, .. }) => {
             Err(InvalidMessage::NoCores)
         }
-        PeerMessage::Forward(_)
+        PeerMessage::Follow(message) if message.core_count == 0 => Err(InvalidMessage::NoCores),
+        PeerMessage::Told(message) => {
+            check_entry(message.entry)?;
+            message.value.as_ref().map_or(Ok(()), |told| {
+                rules.check_ballot(told.ballot)?;
+                rules.check_value(&told.value)
+            })
+        }
+        PeerMessage::Follow(_)
+        | PeerMessage::FollowAnswer(_)
+        | PeerMessage::Forward(_)
         | PeerMessage::ForwardAnswer(_)
         | PeerMessage::Sweep(_)
         | PeerMessage::SweepHint
@@ -201,6 +206,18 @@ pub fn check(message: &PeerMessage, replicas: u8) -> Result<(), InvalidMessage> 
         | PeerMessage::TransferPage(_)
         | PeerMessage::Compare(_)
         | PeerMessage::Heartbeat => Ok(()),
+    }
+}
+
+/// What a replica asks another that it lacks.
+fn check_lag(message: &LagRequest) -> Result<(), InvalidMessage> {
+    match message.asks {
+        _ if message.core_count == 0 => Err(InvalidMessage::NoCores),
+        LagQuestion::Range(range) if range.core_count == 0 => Err(InvalidMessage::NoCores),
+        LagQuestion::Nothing
+        | LagQuestion::Since
+        | LagQuestion::More(_)
+        | LagQuestion::Range(_) => Ok(()),
     }
 }
 

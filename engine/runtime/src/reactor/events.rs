@@ -79,6 +79,20 @@ pub(super) fn handle_event(
                 ("node", &member.0),
             ],
         ),
+        Event::Follows { replica: Some(replica) } => {
+            log_line::info("this core follows a replica", &[("node", &replica.0)]);
+        }
+        Event::Follows { replica: None } => log_line::warn(
+            "this core finds no replica to follow: what it holds grows stale; it goes on looking",
+            &[],
+        ),
+        Event::BegunAnew => {
+            files.note_rejoined(epoch);
+            log_line::info(
+                "this core has another log, and what was put aside of the lost one is deleted",
+                &[],
+            );
+        }
         Event::Rejoined => {
             files.note_rejoined(epoch);
             log_line::info(

@@ -82,8 +82,13 @@ impl Abstention {
             PeerMessage::Sweep(_)
             | PeerMessage::SweepHint
             | PeerMessage::Lag(_)
-            | PeerMessage::Transfer(_) => self.is_whole_core(from),
+            | PeerMessage::Transfer(_)
+            | PeerMessage::Follow(_) => self.is_whole_core(from),
             PeerMessage::TransferPage(page) => page.next.is_some() && self.is_whole_core(from),
+            // Of what it cannot read it tells nothing, and so a follower would miss it.
+            PeerMessage::FollowAnswer(answer) => {
+                answer.stream.is_some() && self.says_too_little(from)
+            }
             PeerMessage::Entry(_)
             | PeerMessage::Chosen(_)
             | PeerMessage::Newer(_)
@@ -94,6 +99,7 @@ impl Abstention {
             | PeerMessage::Compare(_)
             | PeerMessage::Compared(_)
             | PeerMessage::Copy(_)
+            | PeerMessage::Told(_)
             | PeerMessage::Image(_) => {
                 message.entity().is_some_and(|entity| self.covers(from, entity))
             }

@@ -168,6 +168,13 @@ impl Agreement {
             PeerMessage::Image(image) => {
                 self.chain_is(from, image.entity, image.applied, image.chain)
             }
+            PeerMessage::Told(notice) => {
+                if let Some(told) = &notice.value {
+                    self.value(notice.entity, told.value.id, &told.value.bytes)?;
+                    self.said_to_be_chosen(from, notice.entity, notice.entry, told.value.id)?;
+                }
+                self.chain_is(from, notice.entity, notice.entry, notice.chain)
+            }
             PeerMessage::LagAnswer(LagAnswer { found: LagFound::Page(page), .. }) => {
                 for LaggingEntity { entity, chosen, chain } in &page.entities {
                     if let Some(chain) = chain {
@@ -196,7 +203,9 @@ impl Agreement {
             | PeerMessage::Generations(_)
             | PeerMessage::Finish(_)
             | PeerMessage::Transfer(_)
-            | PeerMessage::TransferPage(_) => Ok(()),
+            | PeerMessage::TransferPage(_)
+            | PeerMessage::Follow(_)
+            | PeerMessage::FollowAnswer(_) => Ok(()),
         }
     }
 

@@ -20,6 +20,7 @@ use crate::checkers::abstention::Abstention;
 use crate::checkers::agreement::Agreement;
 use crate::checkers::bounds::Bounds;
 use crate::checkers::cursors::Cursors;
+use crate::checkers::follower::Follower;
 use crate::checkers::lagging::Lagging;
 use crate::checkers::order::Order;
 use crate::checkers::promises::Promises;
@@ -34,6 +35,7 @@ pub mod acknowledged;
 pub mod agreement;
 pub mod bounds;
 pub mod cursors;
+mod follower;
 mod lagging;
 mod loads;
 mod mirror;
@@ -98,6 +100,7 @@ pub struct Checkers {
     /// What is chosen, as the disks say.
     pub agreement: Agreement,
     abstention: Abstention,
+    follower: Follower,
     promises: Promises,
     rejoin: Rejoin,
     reveal: Reveal,
@@ -116,6 +119,7 @@ impl Checkers {
         Self {
             agreement: Agreement::new(replicas),
             abstention: Abstention::default(),
+            follower: Follower::new(replicas),
             promises: Promises::default(),
             rejoin: Rejoin::new(replicas),
             reveal: Reveal::default(),
@@ -139,6 +143,7 @@ impl Checkers {
         record: &LogRecord,
     ) -> Result<(), Violation> {
         self.compared.votes += 1;
+        self.follower.durable(node, record)?;
         self.agreement.durable(node, known, record)?;
         if let LogRecord::Entry { entity, entry, record, .. } = record {
             self.compared.promises += 1;
@@ -215,6 +220,7 @@ impl Checkers {
         message: &PeerMessage,
     ) -> Result<(), Violation> {
         self.compared.messages += 1;
+        self.follower.message(from, message)?;
         self.agreement.message(from.node, message)?;
         self.reveal.message(from.node, message, &self.agreement)?;
         self.rejoin.message(from, to, message)?;

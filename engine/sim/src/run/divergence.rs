@@ -40,7 +40,28 @@ impl Run<'_> {
         if !self.pretends(&mut random, node, entity, &nodes)? {
             self.is_told(node, other, entity, applied)?;
         }
-        self.heals(entity)
+        self.heals(entity, &self.whole_nodes())?;
+        match self.world.followers().next() {
+            Some(follower) => self.follower_diverges(follower, other, entity),
+            None => Ok(()),
+        }
+    }
+
+    /// The same, told to a follower; that a copy of it is wrong nobody compares by himself.
+    fn follower_diverges(
+        &mut self,
+        follower: u8,
+        other: u8,
+        entity: EntityId,
+    ) -> Result<(), Violation> {
+        let applied = self.world.chosen_here(follower, entity);
+        if applied == Entry::ZERO || self.world.abstains(follower, entity) {
+            return Ok(());
+        }
+        self.world.coverage.divergences += 1;
+        self.world.may_be_damaged(follower);
+        self.is_told(follower, other, entity, applied)?;
+        self.heals(entity, &[follower])
     }
 
     /// A notice says that an entity's history is another than the node's.
@@ -53,6 +74,10 @@ impl Run<'_> {
     ) -> Result<(), Violation> {
         self.world.tell_of_another_history(node, other, entity, applied);
         let ticket = self.world.inspect_entity(node, entity);
+        let words = ["GET", "nothing"];
+        let reads = self.world.is_follower(node);
+        let local =
+            reads.then(|| self.world.submit_for(node, entity, &words, None, Freshness::Local));
         let deadline = self.world.now() + PROMPT_US;
         let Some(Value::Map(fields)) = self.await_reply(ticket, deadline)? else {
             return Err(Violation::new("divergence", "an entity cannot be looked at"));
@@ -62,8 +87,15 @@ impl Run<'_> {
             let what = format!("node {node} does not say that {entity:?} diverged: {fields:?}");
             return Err(Violation::new("divergence", what));
         }
-        // Its clients are served through the others.
-        for node in [node, other] {
+        if let Some(local) = local
+            && let Some(Value::Null) = self.await_reply(local, deadline)?
+        {
+            let what = format!("follower {node} reads {entity:?}, of which its copy is in doubt");
+            return Err(Violation::new("divergence", what));
+        }
+        // Its clients are served through the others; a follower's are not.
+        let replicas = [node, other].into_iter().filter(|node| *node < self.world.node_count());
+        for node in replicas.collect::<Vec<u8>>() {
             let reply = self.read(node, entity, Freshness::Linearizable)?;
             if reply != Some(Value::Null) {
                 let what =
@@ -142,9 +174,8 @@ impl Run<'_> {
     }
 
     /// With everybody there, all copies come to be the same, and serve.
-    fn heals(&mut self, entity: EntityId) -> Result<(), Violation> {
+    fn heals(&mut self, entity: EntityId, nodes: &[u8]) -> Result<(), Violation> {
         let deadline = self.world.now() + HEALS_WITHIN_US;
-        let nodes = self.whole_nodes();
         loop {
             self.world.advance(20_000);
             self.fine()?;
@@ -158,8 +189,11 @@ impl Run<'_> {
                 return Err(Violation::new("divergence", what));
             }
         }
-        for node in &nodes {
-            for freshness in [Freshness::Local, Freshness::Linearizable] {
+        for node in nodes {
+            let ways = [Freshness::Local, Freshness::Linearizable];
+            // A follower serves reads of the first kind alone.
+            let ways = if self.world.is_follower(*node) { &ways[..1] } else { &ways[..] };
+            for freshness in ways.iter().copied() {
                 let reply = self.read(*node, entity, freshness)?;
                 if reply != Some(Value::Null) && !self.world.abstains(*node, entity) {
                     let what = format!("node {node} has {entity:?} again, and answers {reply:?}");

@@ -24,6 +24,7 @@ use crate::schedule::{Item, Kind, generate};
 use crate::world::{Lagging, World, WorldConfig};
 
 mod divergence;
+mod followers;
 
 /// The world's time for which a schedule is made, in microseconds; most runs are shorter.
 const SCHEDULE_US: u64 = 3_000_000;
@@ -134,6 +135,8 @@ struct Run<'a> {
     next_item: usize,
     /// What ends when, ascending.
     ends: Vec<(u64, End)>,
+    /// What followers were asked: a write, a read, and a local read each time.
+    follower_asked: Vec<[u64; 3]>,
 }
 
 /// Runs a plan to its end, or to the first violation.
@@ -151,6 +154,7 @@ pub fn run(plan: &Plan) -> Report {
         recycles: mix.recycles,
         drift_ppm_max: mix.drift_ppm_max,
         mirrors: mix.mirrors,
+        followers: followers::cores(plan.seed, mix),
         lagging: Some(lagging(plan.seed)),
     });
     let victims = victims(plan.seed, plan.replicas);
@@ -165,6 +169,7 @@ pub fn run(plan: &Plan) -> Report {
         clients: Clients::new(plan.seed, mix.workload, plan.operations),
         next_item: 0,
         ends: Vec::new(),
+        follower_asked: Vec::new(),
     };
     let result = run.phases();
     run.report(result)
@@ -183,7 +188,9 @@ impl Run<'_> {
         let history = self.clients.history();
         let checked = versions::check(history, &chosen)?;
         let windows = wgl::check_windows(history, &chosen)?;
+        self.followers_in_step()?;
         self.convergence(&chosen, &checked.states)?;
+        self.follower_replies()?;
         self.files_say_the_same()?;
         self.divergence()?;
         let compared = self.world.checker.compared;
@@ -203,6 +210,7 @@ impl Run<'_> {
         let mut random = Random::stream(self.plan.seed, "pauses");
         while !self.clients.all_asked() {
             self.clients.turn(&mut self.world);
+            self.ask_followers();
             self.happen();
             let pause = 1 + random.below(2_000);
             self.world.advance(pause);
@@ -227,7 +235,7 @@ impl Run<'_> {
             self.begin(item);
         }
         // A node that ended by itself, for a failed write, is started again by its supervisor.
-        for node in 0..self.world.node_count() {
+        for node in self.world.all_nodes() {
             let start = End::Start(node);
             let is_planned = self.ends.iter().any(|(_, end)| *end == start);
             if !self.world.is_up(node) && !is_planned {
@@ -282,7 +290,7 @@ impl Run<'_> {
             }
             Kind::Isolate => {
                 self.world.coverage.partitions += 1;
-                for other in (0..nodes).filter(|other| *other != node) {
+                for other in self.world.all_nodes().filter(|other| *other != node) {
                     self.world.cut(node, other);
                     self.world.cut(other, node);
                 }
@@ -307,6 +315,8 @@ impl Run<'_> {
                     self.world.wipe(node);
                 }
             }
+            Kind::FollowerCrash => self.crash_follower(item, until),
+            Kind::FollowerCut => self.cut_follower(item, until),
         }
     }
 
@@ -328,7 +338,7 @@ impl Run<'_> {
         self.world.thaw();
         // A write that is to fail may be under way yet, and end its node.
         self.world.advance(RESTARTS_AFTER_US);
-        for node in 0..self.world.node_count() {
+        for node in self.world.all_nodes() {
             self.world.forget_planned_crash(node);
             self.world.set_disk_full(node, false);
             if !self.world.is_up(node) {
@@ -354,7 +364,7 @@ impl Run<'_> {
     fn healing(&mut self) -> Result<(), Violation> {
         let deadline = self.world.now() + CONVERGES_WITHIN_US;
         loop {
-            for node in 0..self.world.node_count() {
+            for node in self.world.all_nodes() {
                 if self.world.is_up(node) && self.world.has_loss(node) {
                     self.world.crash(node);
                     self.world.start(node);
@@ -362,7 +372,7 @@ impl Run<'_> {
             }
             self.world.advance(20_000);
             self.fine()?;
-            let lost = (0..self.world.node_count()).find(|node| !self.world.is_whole(*node));
+            let lost = self.world.all_nodes().find(|node| !self.world.is_whole(*node));
             let Some(node) = lost else { return Ok(()) };
             if self.world.now() > deadline {
                 let what = format!("node {node} lost something and never takes part again");
@@ -389,6 +399,11 @@ impl Run<'_> {
         (0..self.world.node_count()).filter(|node| self.world.is_up(*node)).collect()
     }
 
+    /// The same, and the followers.
+    fn holders(&self) -> Vec<u8> {
+        self.world.all_nodes().filter(|node| self.world.is_up(*node)).collect()
+    }
+
     fn convergence(
         &mut self,
         chosen: &ChosenLog,
@@ -397,7 +412,7 @@ impl Run<'_> {
         let last = |log: &Vec<ChosenBatch>| Entry(u64::try_from(log.len()).expect("few entries"));
         self.converge(|_| chosen.iter().map(|(entity, log)| (*entity, last(log))).collect())?;
         // Their content, too, read from each by itself.
-        for node in self.whole_nodes() {
+        for node in self.holders() {
             for (entity, state) in states {
                 // A node whose disks were damaged may lag behind; what it holds it must hold right,
                 // and of what it abstains from the others' word.
@@ -432,7 +447,7 @@ impl Run<'_> {
         // What was caught up last may wait for the disk yet.
         self.world.advance(QUIET_US);
         self.fine()?;
-        for node in self.whole_nodes() {
+        for node in self.holders() {
             if self.world.is_damageable(node) {
                 continue;
             }
@@ -565,7 +580,7 @@ impl Run<'_> {
 
     /// A replica that holds less than it should, in words.
     fn first_behind(&self, wanted: &BTreeMap<EntityId, Entry>) -> Option<String> {
-        for node in self.whole_nodes() {
+        for node in self.holders() {
             for (entity, last) in wanted {
                 let held = self.world.chosen_here(node, *entity);
                 if held < *last && !self.world.is_damageable(node) {
@@ -597,6 +612,7 @@ impl Run<'_> {
 
     fn report(mut self, result: Result<u64, Violation>) -> Report {
         self.world.coverage.add_counters(&self.world.counters());
+        self.world.coverage.add_followers(&self.world.follower_counters());
         self.world.coverage.lag_compared = self.world.checker.compared.confirmed;
         let (compared, violation) = match result {
             Ok(compared) => (compared, None),

@@ -28,6 +28,7 @@ use crate::random::Random;
 use crate::trace::{Trace, What};
 use crate::world::clock::Clock;
 use crate::world::event_queue::EventQueue;
+use crate::world::followers::FollowerWatch;
 use crate::world::link::Link;
 use crate::world::node::{Core, Node};
 
@@ -37,6 +38,7 @@ pub mod clock;
 mod event_queue;
 mod events;
 mod files;
+mod followers;
 mod link;
 mod mirrors;
 mod network;
@@ -78,6 +80,8 @@ pub struct WorldConfig {
     pub seed: u64,
     /// How many cores each node has; as many nodes as numbers.
     pub cores: Vec<u16>,
+    /// How many cores each follower has; as many followers as numbers.
+    pub followers: Vec<u16>,
     /// What goes wrong by itself.
     pub faults: Faults,
     /// How frames travel.
@@ -114,6 +118,7 @@ impl WorldConfig {
         Self {
             seed,
             cores: cores.to_vec(),
+            followers: Vec::new(),
             faults: Faults::NONE,
             transport: Transport::Datagrams,
             configure: |_| {},
@@ -208,6 +213,7 @@ struct Chances {
     errors: Random,
     files: Random,
     mirrors: Random,
+    strays: Random,
 }
 
 /// See the module page.
@@ -239,6 +245,12 @@ pub struct World {
     violation: Option<Violation>,
     /// Of the boots that ended.
     counters: Counters,
+    /// Of these, followers'.
+    ended_followers: Counters,
+    /// What followers claim, by their cores.
+    watches: BTreeMap<CoreId, FollowerWatch>,
+    /// Followers that a message went astray to.
+    strayed: Vec<CoreId>,
     /// Frames delivered.
     pub delivered: u64,
 }
@@ -258,13 +270,14 @@ impl World {
         let stream = |purpose| Random::stream(seed, purpose);
         let mut clocks = stream("clocks");
         let drift_max = i64::from(config.drift_ppm_max);
-        let nodes = config.cores.iter().zip(0..).map(|(cores, id)| {
+        let all = config.cores.iter().chain(&config.followers);
+        let nodes = all.zip(0..).map(|(cores, id)| {
             let range = 2 * u64::from(config.drift_ppm_max) + 1;
             let drift = i64::try_from(clocks.below(range)).expect("small") - drift_max;
             Node::new(id, *cores, config.cores.len(), Clock::new(drift))
         });
         let nodes: Vec<Node> = nodes.collect();
-        let replicas = nodes.len();
+        let replicas = config.cores.len();
         let chances = Chances {
             driver: Random::new(seed),
             delay: stream("delay"),
@@ -278,6 +291,7 @@ impl World {
             errors: stream("errors"),
             files: stream("files"),
             mirrors: stream("mirrors"),
+            strays: stream("strays"),
         };
         let mut world = Self {
             now: 1,
@@ -298,9 +312,12 @@ impl World {
             trace: Trace::default(),
             violation: None,
             counters: Counters::default(),
+            ended_followers: Counters::default(),
+            watches: BTreeMap::new(),
+            strayed: Vec::new(),
             delivered: 0,
         };
-        for node in 0..world.node_count() {
+        for node in world.all_nodes() {
             world.start(node);
         }
         if world.config.mirrors {
@@ -309,10 +326,10 @@ impl World {
         world
     }
 
-    /// Number of nodes.
+    /// Number of replicas; followers come on top.
     #[must_use]
     pub fn node_count(&self) -> u8 {
-        u8::try_from(self.nodes.len()).expect("few nodes")
+        u8::try_from(self.config.cores.len()).expect("few nodes")
     }
 
     /// Time of the world, in microseconds.
@@ -610,6 +627,10 @@ impl World {
                 .and_then(|()| self.checker.message(boot, (to.node, to.core), &outgoing.message));
             self.note(shown);
             self.look_at_lag(boot, to, &outgoing.message);
+            if !self.followers().is_empty() {
+                self.take_picture(id, to, &outgoing.message);
+                self.stray(id, to, &outgoing.message);
+            }
             self.send(id, to, outgoing.message);
             if self.dies_now(id.node) {
                 return;
@@ -638,6 +659,11 @@ impl World {
             let looked = checker.shard(boot, shard, damageable);
             self.note(looked);
         }
+        if self.is_follower(id.node) {
+            self.look_at_claim(id);
+        } else {
+            self.pump_strayed();
+        }
     }
 
     /// What a shard wants known, made durable before anything else leaves it.
@@ -655,6 +681,11 @@ impl World {
             }
             ShardEvent::Generation { member, generation } => {
                 node.learn(member.0, generation);
+            }
+            ShardEvent::Follows { .. } => self.begin_watch(id),
+            ShardEvent::BegunAnew => {
+                let core = self.core(id);
+                core.abstention = core.abstention.filter(|known| !known.is_made_up_for(epoch));
             }
             ShardEvent::Rejoined => {
                 self.coverage.rejoins += 1;

@@ -114,7 +114,9 @@ impl World {
         let core_count = self.nodes[index].core_count();
         let mut recovered = Vec::new();
         for id in self.core_ids(node) {
-            let mut config = ShardConfig::new(AcceptorId(node), replicas, BootEpoch(epoch));
+            let make =
+                if self.is_follower(node) { ShardConfig::follower } else { ShardConfig::new };
+            let mut config = make(AcceptorId(node), replicas, BootEpoch(epoch));
             (config.core, config.core_count) = (id.core, core_count);
             config.seed ^= self.config.seed;
             (self.config.configure)(&mut config);
@@ -348,6 +350,7 @@ impl World {
     pub fn crash(&mut self, node: u8) {
         assert!(self.is_up(node), "crashed when it is up");
         self.coverage.crashes += 1;
+        self.coverage.follower_crashes += u64::from(self.is_follower(node));
         let is_rejoining = !self.is_whole(node) && !self.has_loss(node);
         self.coverage.crashes_during_rejoin += u64::from(is_rejoining);
         self.trace.note(self.now, What::Crash { node });
@@ -356,6 +359,10 @@ impl World {
             let survival = [0, 500_000, 1_000_000][self.chances.tear.index(3)];
             let counters = self.core(id).shard.take().map(|shard| *shard.counters());
             self.counters = self.counters.plus(&counters.unwrap_or_default());
+            if self.is_follower(node) {
+                self.ended_followers = self.ended_followers.plus(&counters.unwrap_or_default());
+                self.watches.remove(&id);
+            }
             let Some(write) = self.core(id).write.take() else { continue };
             let tear = &mut self.chances.tear;
             let blocks = write.buffer.len() / BLOCK_SIZE;
