@@ -300,6 +300,7 @@ impl Range {
             "logs_put_aside" => 10,
             "file_errors" | "read_errors" | "write_errors" | "unreported_writes" => 5,
             "checkpoint_locks_expired" => 5,
+            "follows_refused" => 10,
             "wrong_copies_alike" | "lost_images" => 1,
             _ => 20,
         };
