@@ -140,6 +140,18 @@ fn copy_directory(from: &Path, to: &Path) {
     }
 }
 
+/// The segments of a log alone, in the place of what was copied before. The node runs: what it
+/// frees meanwhile is not kept.
+fn copy_segments(from: &Path, to: &Path) {
+    if to.exists() {
+        fs::remove_dir_all(to).unwrap();
+    }
+    fs::create_dir_all(to).unwrap();
+    for segment in segments(from) {
+        fs::copy(&segment, to.join(segment.file_name().unwrap())).ok();
+    }
+}
+
 fn read_page(path: &Path, page: u64) -> Vec<u8> {
     let mut bytes = vec![0; usize::try_from(PAGE).unwrap()];
     File::open(path).unwrap().read_exact_at(&mut bytes, page * PAGE).unwrap();
@@ -160,6 +172,8 @@ struct Scene {
     count: i64,
     /// An earlier state of the victim's log.
     early: PathBuf,
+    /// The first segments of another node's log, which frees them in the long run.
+    foreign: PathBuf,
     /// Its log as it was stopped, for a start that changed nothing.
     whole: PathBuf,
     has_checkpoints: bool,
@@ -174,7 +188,8 @@ impl Scene {
             ("damage", "log.checkpoint_log_bytes=536870912", "log.hold_bytes=0")
         };
         let cluster = Cluster::start_with(name, &["--set", checkpoint, "--set", hold]);
-        let [early, whole] = ["early", "whole"].map(|name| cluster.directory.join(name));
+        let [early, foreign, whole] =
+            ["early", "foreign", "whole"].map(|name| cluster.directory.join(name));
         let mut scene = Self {
             cluster,
             random: Random::new(seed),
@@ -182,6 +197,7 @@ impl Scene {
             expected_large: BTreeMap::new(),
             count: 0,
             early,
+            foreign,
             whole,
             has_checkpoints,
             cases: BTreeMap::new(),
@@ -191,17 +207,14 @@ impl Scene {
         for key in 0..KEYS {
             scene.write(&mut client, key);
         }
+        copy_segments(&core_directory(&scene.cluster, 0), &scene.foreign);
         scene
     }
 
     fn write_large(&mut self, client: &mut RespClient, count: usize) {
         for round in 0..count {
             if round == count / 2 {
-                // The node runs: what it frees meanwhile is not kept.
-                fs::create_dir_all(&self.early).unwrap();
-                for segment in segments(&core_directory(&self.cluster, VICTIM)) {
-                    fs::copy(&segment, self.early.join(segment.file_name().unwrap())).ok();
-                }
+                copy_segments(&core_directory(&self.cluster, VICTIM), &self.early);
             }
             let key = format!("large{}", round % 40);
             // All pages differ, so that one in the place of another is noticed.
@@ -303,9 +316,9 @@ impl Scene {
             }
             Kind::ForeignFile => {
                 let name = file.file_name().unwrap();
-                let foreign = core_directory(&self.cluster, 0).join(name);
+                let foreign = self.foreign.join(name);
                 if !foreign.exists() {
-                    return None;
+                    return None; // its log had not come so far
                 }
                 fs::copy(foreign, &file).unwrap();
             }

@@ -357,25 +357,23 @@ fn a_medium_that_cannot_be_read_makes_no_wrong_answers() {
     let mut client = trial.cluster.client(0);
     let (mut right, mut refused) = (0, 0);
     for (key, value) in &trial.acknowledged {
-        match client.ask(&["GET", key]).unwrap() {
-            Value::Bulk(got) => {
+        match client.ask(&["GET", key]) {
+            Ok(Value::Bulk(got)) => {
                 assert!(got.as_ref() == value.as_bytes(), "a wrong answer for {key}");
                 right += 1;
             }
-            Value::Error(_) => refused += 1,
-            other => panic!("{key} is there, and the answer is {other:?}"),
+            Ok(Value::Error(_)) => refused += 1,
+            Ok(other) => panic!("{key} is there, and the answer is {other:?}"),
+            Err(_) => break,
         }
     }
     println!("{right} right answers, {refused} refused");
-    trial.cluster.nodes[0].check_running();
+    assert!(right > 0, "what is in memory is served");
+    // What is taken from the others in the place of an image that was lost has to be written.
+    trial.expect_end(&["log segment", "Input/output error", "the node stops", "restart"]);
     let log = fs::read_to_string(&trial.cluster.nodes[0].log_file).unwrap();
     assert!(log.contains("reading the log failed; trying once more"), "no read failed: {log}");
-    trial.check_all(&[1, 2]);
-    trial.cluster.nodes[0].check_running();
-    trial.cluster.kill(0);
-    disk.put_back(&data);
-    trial.cluster.restart(0);
-    trial.cluster.wait_until_ready(0);
-    trial.check_all(&[0, 1, 2]);
+    assert!(log.contains("an entity's image cannot be read back"), "none was lost: {log}");
+    trial.expect_recovery(|| disk.put_back(&data));
     trial.end(disk);
 }

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use net::peer::frame::FrameEncoder;
 use net::peer::handshake::{
-    DiallerStep, HANDSHAKE_SIZE, HandshakeDialler, LocalNode, Remembered, Target,
+    DiallerStep, HANDSHAKE_SIZE, HandshakeDialler, LocalNode, Remembered, Role, Target,
 };
 use net::peer::message::{GenerationsNotice, PeerMessage};
 use net::resp::value::Value;
@@ -388,6 +388,7 @@ fn tell_of_generation(cluster: &Cluster, generation: u32) {
         boot_epoch: 1,
         core_count: 2,
         core: 0,
+        role: Role::Replica,
     };
     let mut stream = TcpStream::connect(cluster.nodes[0].peer).unwrap();
     let mut dialler = HandshakeDialler::new(local, Target { node_id: 0, core: 0 });

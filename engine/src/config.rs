@@ -13,7 +13,7 @@ pub const IMAGE_SIZE_MAX: usize = ENTITY_SIZE_MAX + request_ids::BYTES_MAX + (4 
 /// Who a shard is, and its limits. Times are in microseconds.
 #[derive(Clone, Copy, Debug)]
 pub struct ShardConfig {
-    /// This node's index in the replica set.
+    /// This node's index in the replica set; of a follower, a number outside of it.
     pub acceptor: AcceptorId,
     /// Size of the replica set: 3 or 5 (1 is accepted for trials). Where the membership changes:
     /// its slots.
@@ -81,8 +81,14 @@ pub struct ShardConfig {
     /// Bytes of images in a page that is sent so, but for one image that is larger: what is held in
     /// memory for each core that asks.
     pub transfer_page_bytes: u32,
+    /// A follower asks the replica that it follows to tell on at such intervals. A replica that is
+    /// silent for five of them is left for another, a follower that is for ten is forgotten.
+    pub follow_every_us: u64,
+    /// A follower that was in step no later than so long ago refuses reads; 0: it never does.
+    pub staleness_max_us: u64,
     /// Cores of peers that may lack something are told so after this time, again and again; and a
-    /// sweep that came to nothing is tried again.
+    /// sweep that came to nothing is tried again. A follower walks all entities of the replica that
+    /// it follows after ten times as long.
     pub sweep_every_us: u64,
     /// All that each peer holds is compared with what this shard holds after this time, as the
     /// backstop; 0: never.
@@ -122,6 +128,17 @@ impl ShardConfig {
     pub fn new(acceptor: AcceptorId, replicas: u8, epoch: BootEpoch) -> Self {
         assert!(matches!(replicas, 1 | 3 | 5), "a replica set has 3 or 5 members");
         assert!(acceptor.0 < replicas);
+        Self::of_node(acceptor, replicas, epoch)
+    }
+
+    /// The defaults for one shard of a follower, whose `acceptor` is outside of the replica set.
+    #[must_use]
+    pub fn follower(acceptor: AcceptorId, replicas: u8, epoch: BootEpoch) -> Self {
+        assert!(acceptor.0 >= replicas, "a follower is no member of the replica set");
+        Self::of_node(acceptor, replicas, epoch)
+    }
+
+    fn of_node(acceptor: AcceptorId, replicas: u8, epoch: BootEpoch) -> Self {
         assert!(epoch.0 > 0);
         Self {
             acceptor,
@@ -154,6 +171,8 @@ impl ShardConfig {
             catch_up_rates: CatchUpRates::default(),
             transfer_entities_min: 1024,
             transfer_page_bytes: 1 << 20,
+            follow_every_us: 200_000,
+            staleness_max_us: 0,
             sweep_every_us: 30_000_000,
             digest_every_us: 300_000_000,
             lag_entities_max: 1 << 16,
@@ -167,5 +186,12 @@ impl ShardConfig {
             checkpoint_lock_us: 60_000_000,
             mirror_log_bytes: 1 << 30,
         }
+    }
+
+    /// Whether the node has no vote. It follows from its id alone: there is nothing beside it that
+    /// could say otherwise.
+    #[must_use]
+    pub fn is_follower(&self) -> bool {
+        self.acceptor.0 >= self.replicas
     }
 }

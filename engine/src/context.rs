@@ -2,8 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use net::peer::message::ForwardAnswer;
-use net::peer::message::PeerMessage;
+use net::peer::message::{FollowAnswer, ForwardAnswer, PeerMessage};
 use net::resp::value::{Protocol, Value};
 use plog::configuration::Configuration;
 use plog::location::Location;
@@ -18,7 +17,7 @@ use crate::entity::open_entries::SlotPool;
 use crate::membership::MembershipVotes;
 use crate::random::Random;
 use crate::request::{Reply, Ticket};
-use crate::shard::PeerCore;
+use crate::shard::{Followers, PeerCore};
 use crate::status::Counters;
 use crate::time::Time;
 use crate::timers::Timers;
@@ -52,6 +51,25 @@ pub enum Event {
         entry: Entry,
         /// What was wrong.
         reason: &'static str,
+    },
+    /// What was told by an earlier [`Event::Diverged`] is over: a majority has the same history as
+    /// this replica. The entity serves again.
+    Healed {
+        /// The entity.
+        entity: EntityId,
+        /// Where the histories were compared.
+        entry: Entry,
+        /// Whether it was this replica's copy all along; else it was replaced by a peer's.
+        was_right: bool,
+    },
+    /// An entity's image could not be read back. What it promised is known, so that it loses
+    /// nothing but time: it takes a peer's image, and is served through the others until a majority
+    /// has confirmed that.
+    ImageLost {
+        /// The entity.
+        entity: EntityId,
+        /// The record.
+        at: Location,
     },
     /// An entity's records could not be read back. It abstains here until the core has rejoined;
     /// see [`Abstention::of_unreadable`](crate::abstention::Abstention::of_unreadable).
@@ -99,6 +117,14 @@ pub enum Event {
         /// The peer.
         member: AcceptorId,
     },
+    /// A core that follows turned to a replica, or finds none.
+    Follows {
+        /// Whom it follows now.
+        replica: Option<AcceptorId>,
+    },
+    /// A core that follows lost its log and has another. It has no votes to make up for, so what
+    /// says that it lost something can go.
+    BegunAnew,
     /// A core has rejoined: it is as whole as any other, and what says otherwise can go.
     Rejoined,
     /// The core goes by a later configuration. To be made durable, and told the node's other cores,
@@ -117,12 +143,10 @@ pub enum Event {
 
 /// What waits for the log.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly all are messages: a box would be one more allocation"
-)]
 pub(crate) enum Gated {
     Message(Outgoing),
+    /// A follower may be told of its stream of notices.
+    FollowAnswer(PeerCore, FollowAnswer),
     /// This node's own vote in one of its proposals becomes countable.
     OwnVote(EntityId, Entry),
 }
@@ -154,6 +178,8 @@ pub(crate) struct Context {
     pub(crate) generations: [Generation; REPLICAS_MAX],
     /// After a loss: up to where each entity must not vote here. Empty once all have caught up.
     pub(crate) floors: BTreeMap<EntityId, Entry>,
+    /// Who is told of what this core learns.
+    pub(crate) followers: Followers,
     /// Inbound links per acceptor that are up.
     pub(crate) links_up: [u16; REPLICAS_MAX],
     /// Until when read checks ask others first, per acceptor: it left one unanswered.
@@ -162,6 +188,10 @@ pub(crate) struct Context {
     pub(crate) commands_held: usize,
     /// Bytes of state held by the shard's entities.
     pub(crate) state_bytes: usize,
+    /// Entities whose copy here is in doubt.
+    pub(crate) in_doubt: u64,
+    /// Images asked for in place of such copies, and not here yet.
+    pub(crate) copies_asked: usize,
     /// No room for the log, and why: writes are refused.
     pub(crate) log_full: Option<LogFull>,
     /// When the oldest lazy record must be flushed.
@@ -169,6 +199,10 @@ pub(crate) struct Context {
     next_value: u64,
     next_check: u64,
     next_forward: u64,
+    /// The last stream of notices to a follower.
+    pub(crate) next_stream: u64,
+    /// The last question of this follower.
+    pub(crate) next_follow: u64,
 }
 
 /// Why a log has no room.
@@ -184,7 +218,9 @@ impl Context {
     pub(crate) fn new(config: ShardConfig, log: Log) -> Self {
         let first_of_boot = u64::from(config.epoch.0) << 32;
         let mut generations = [Generation::FIRST; REPLICAS_MAX];
-        generations[config.acceptor.index()] = config.epoch.generation();
+        if !config.is_follower() {
+            generations[config.acceptor.index()] = config.epoch.generation();
+        }
         Self {
             configuration: Configuration::initial(config.first_voters),
             generations,
@@ -200,16 +236,21 @@ impl Context {
             events: VecDeque::new(),
             counters: Counters::default(),
             slot_pool: SlotPool::default(),
+            followers: Followers::default(),
             links_up: [0; REPLICAS_MAX],
             passed_over_until: [Time::default(); REPLICAS_MAX],
             commands_held: 0,
             state_bytes: 0,
+            in_doubt: 0,
+            copies_asked: 0,
             log_full: None,
             lazy_deadline: None,
             next_value: 0,
             // An answer to a question of an earlier boot must not pass for one of this boot's.
             next_check: if planted!("earlier-boots-answer") { 0 } else { first_of_boot },
             next_forward: if planted!("earlier-boots-answer") { 0 } else { first_of_boot },
+            next_stream: first_of_boot,
+            next_follow: first_of_boot,
         }
     }
 
@@ -217,7 +258,12 @@ impl Context {
         self.config.acceptor
     }
 
-    /// The other members.
+    /// Whether a node has a place in the replica set; all others follow.
+    pub(crate) fn is_replica(&self, node: AcceptorId) -> bool {
+        node.0 < self.config.replicas
+    }
+
+    /// The other members; all of them for a follower.
     pub(crate) fn peers(&self) -> impl Iterator<Item = AcceptorId> + use<> {
         self.configuration.members().without(self.config.acceptor).iter()
     }
@@ -269,7 +315,7 @@ impl Context {
 
     /// Sends what rests on nothing that is not durable.
     pub(crate) fn send(&mut self, to: AcceptorId, message: PeerMessage) {
-        debug_assert!(to != self.config.acceptor, "a node does not write to itself");
+        assert!(to != self.config.acceptor, "a node does not write to itself");
         self.messages.push_back(Outgoing { to, core: None, message });
     }
 

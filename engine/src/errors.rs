@@ -83,6 +83,45 @@ pub(crate) fn index_full() -> Value {
     )
 }
 
+/// A follower has no say in what is chosen.
+pub(crate) fn follower_write() -> Value {
+    error("READONLY this node is a follower and takes no writes; send them to a replica")
+}
+
+/// A follower cannot know whether anything newer is acknowledged.
+pub(crate) fn follower_read() -> Value {
+    error(
+        "READONLY this node is a follower, and what it reads may be stale; send READONLY first on \
+         this connection if that will do, or ask a replica",
+    )
+}
+
+/// How stale a follower's state is is not known.
+pub(crate) fn follower_not_in_step() -> Value {
+    error(
+        "MASTERDOWN this follower was not in step with a replica since it started; retry later, or \
+         ask a replica",
+    )
+}
+
+/// A follower's state is older than its operator allows.
+pub(crate) fn follower_stale(staleness_us: u64, most_us: u64) -> Value {
+    Value::error(format!(
+        "MASTERDOWN this follower was last in step with a replica {} ms ago, and \
+         follower.staleness_max_ms is {}; retry later, or ask a replica",
+        staleness_us / 1000,
+        most_us / 1000
+    ))
+}
+
+/// A follower cannot read the entity back, or its copy is in doubt.
+pub(crate) fn follower_abstains() -> Value {
+    error(
+        "ERR this follower cannot read the key back from its log, or has another copy of it than \
+         the replicas; ask a replica or another follower",
+    )
+}
+
 /// This replica's history of the entity is not the majority's.
 pub(crate) fn diverged() -> Value {
     error(

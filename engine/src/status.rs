@@ -120,6 +120,8 @@ counters! {
     duplicates,
     /// Entities that stopped because their history differs from a peer's.
     diverged,
+    /// Of these, entities that serve again: a majority has the same history.
+    healed,
     /// Checkpoints adopted.
     checkpoints,
     /// Bytes written to checkpoints.
@@ -170,6 +172,24 @@ counters! {
     digests_unequal,
     /// Times a sweep showed another chain than this replica has at the same entry.
     chains_unlike,
+    /// Notices sent to followers.
+    told,
+    /// Times that a follower was not taken: this core is not whole, or has too many.
+    follows_refused,
+    /// Messages of followers that only a replica may send.
+    followers_unheard,
+    /// Notices that came to this follower.
+    told_received,
+    /// Times that notices to this follower were missing, and a sweep had to make up for them.
+    told_lost,
+    /// Streams of notices that this follower began to follow.
+    streams_followed,
+    /// Times that this follower turned from one replica to another.
+    failovers,
+    /// Messages to this follower that only a replica heeds.
+    follower_unheard,
+    /// Commands that this follower refused.
+    follower_refusals,
     /// Later generations of other replicas learned of.
     generations_learned,
     /// Messages dropped because their sender is of another generation by now.
@@ -231,6 +251,8 @@ pub struct ShardStatus {
     /// Entities that advanced here since each replica confirmed to hold everything, by acceptor, at
     /// most; all entities where that is not known. Those of live traffic count, too.
     pub unconfirmed: [u64; REPLICAS_MAX],
+    /// Cores of followers that are told what this one learns.
+    pub followers: u64,
     /// Timers armed.
     pub timers: u64,
     /// Entities this replica cannot serve itself, for damage or divergence. Of a damaged log: those
@@ -298,6 +320,8 @@ pub struct Glance {
     pub timers: u64,
     /// As [`ShardStatus::abstaining`].
     pub abstaining: u64,
+    /// Of these, entities whose copy here may be wrong.
+    pub in_doubt: u64,
     /// As [`ShardStatus::lsn_appended`].
     pub lsn_appended: u64,
     /// As [`ShardStatus::lsn_durable`].

@@ -9,11 +9,13 @@ use net::peer::frame::{
     FrameError, archived_size,
 };
 use net::peer::message::{
-    CarriedValue, CatchUpAnswer, CatchUpRequest, ChosenEntry, ChosenNotice, EntityImage,
-    EntryMessage, FinishRequest, ForwardAnswer, ForwardedCommand, GenerationsNotice, LagAnswer,
-    LagCursor, LagFound, LagPage, LagPlace, LagQuestion, LagRange, LagRequest, LaggingEntity,
+    CarriedValue, CatchUpAnswer, CatchUpRequest, ChosenEntry, ChosenNotice, CompareAnswer,
+    CompareRequest, CopyRequest, EntityImage, EntryMessage, FinishRequest, FollowAnswer,
+    FollowRequest, ForwardAnswer, ForwardedCommand, GenerationsNotice, LagAnswer, LagCursor,
+    LagFound, LagPage, LagPlace, LagQuestion, LagRange, LagRequest, LaggingEntity,
     MembershipMessage, MembershipState, NewerNotice, PeerMessage, Position, ReadAnswer, ReadCheck,
-    ReadOutcome, Request, SweepAnswer, SweepRequest, SweptEntity, TransferPage, TransferRequest,
+    ReadOutcome, Request, SweepAnswer, SweepRequest, SweptEntity, ToldNotice, ToldValue,
+    TransferPage, TransferRequest,
 };
 use net::peer::message_rules::{ENTRY_MAX, InvalidMessage, ROUND_MAX, Whose};
 use plog::configuration::{Configuration, InvalidConfiguration, Members};
@@ -71,6 +73,17 @@ fn catch_up_answer() -> CatchUpAnswer {
         entity: EntityId(3),
         entries: vec![entry(5), entry(6), entry(7)],
         max_chosen: Entry(90),
+    }
+}
+
+fn told_notice() -> ToldNotice {
+    ToldNotice {
+        stream: 4,
+        number: 3,
+        entity: EntityId(3),
+        entry: Entry(5),
+        chain: 0xDEAD_BEEF,
+        value: Some(ToldValue { ballot: ballot(1, 1), value: carried(5, 30) }),
     }
 }
 
@@ -150,11 +163,20 @@ fn every_kind() -> Vec<PeerMessage> {
         PeerMessage::Heartbeat,
         PeerMessage::Generations(GenerationsNotice { known: [0, 1, 2, 0, 4094].map(Generation) }),
         PeerMessage::Finish(FinishRequest { entity, entry: Entry(9) }),
+        PeerMessage::Compare(CompareRequest { entity, check: 4 }),
+        PeerMessage::Compared(CompareAnswer { entity, check: 4, applied: Entry(9), chain: 6 }),
+        PeerMessage::Copy(CopyRequest { entity, entry: Entry(9) }),
         PeerMessage::Transfer(TransferRequest { begin: None, bytes: 1 << 20, core_count: 4 }),
         PeerMessage::TransferPage(TransferPage {
             begin: Some(entity),
             next: Some(EntityId(u64::MAX)),
+            sent: true,
         }),
+        PeerMessage::Follow(FollowRequest { number: 7, stream: Some(4), core_count: 2 }),
+        PeerMessage::FollowAnswer(FollowAnswer { number: 7, stream: Some(4), told: 2 }),
+        PeerMessage::FollowAnswer(FollowAnswer { number: 7, stream: None, told: 0 }),
+        PeerMessage::Told(told_notice()),
+        PeerMessage::Told(ToldNotice { value: None, ..told_notice() }),
     ]
     .into_iter()
     .chain(lag_messages())
@@ -525,6 +547,17 @@ fn each_rule_of_messages_is_enforced() {
     assert_eq!(refused(PeerMessage::ReadCheck(read_check)), InvalidMessage::EntryZero);
     let finish = FinishRequest { entity: EntityId(3), entry: Entry::ZERO };
     assert_eq!(refused(PeerMessage::Finish(finish)), InvalidMessage::EntryZero);
+    let follow = FollowRequest { number: 1, stream: None, core_count: 0 };
+    assert_eq!(refused(PeerMessage::Follow(follow)), InvalidMessage::NoCores);
+    let told = |notice| refused(PeerMessage::Told(notice));
+    let notice = told_notice();
+    assert_eq!(
+        told(ToldNotice { entry: Entry::ZERO, ..notice.clone() }),
+        InvalidMessage::EntryZero
+    );
+    let ballot = ballot(1, 3);
+    let value = Some(ToldValue { ballot, value: carried(5, 30) });
+    assert_eq!(told(ToldNotice { value, ..notice }), foreign_error);
     let transfer = TransferRequest { begin: None, bytes: 1, core_count: 0 };
     assert_eq!(refused(PeerMessage::Transfer(transfer)), InvalidMessage::NoCores);
     let known = [0, 0, 4095, 0, 0].map(Generation);

@@ -5,7 +5,7 @@ mod random;
 use net::peer::handshake::{
     ANY_CORE, AcceptorFailure, AcceptorStep, DiallerFailure, DiallerStep, HANDSHAKE_SIZE,
     HandshakeAcceptor, HandshakeDialler, HandshakeError, Hello, LocalNode, PeerIdentity, Refusal,
-    Remembered, Target, Welcome,
+    Remembered, Role, Target, Welcome,
 };
 use random::Random;
 
@@ -18,6 +18,7 @@ fn node(node_id: u8) -> LocalNode {
         boot_epoch: 5,
         core_count: 4,
         core: 1,
+        role: Role::Replica,
     }
 }
 
@@ -90,6 +91,7 @@ fn two_nodes_get_to_know_each_other_however_the_bytes_are_cut() {
             core_count: 4,
             core: 1,
             local_core: 3,
+            role: Role::Replica,
         };
         assert_eq!(identity, dialling);
 
@@ -106,6 +108,7 @@ fn two_nodes_get_to_know_each_other_however_the_bytes_are_cut() {
             core_count: 4,
             core: 3,
             local_core: 1,
+            role: Role::Replica,
         };
         let consumed = HANDSHAKE_SIZE - cut;
         assert_eq!(step, Ok(DiallerStep::Accepted { identity: accepting, consumed }));
@@ -139,6 +142,9 @@ fn every_refusal_arrives_as_it_was_meant_and_is_a_sentence_with_a_remedy() {
         Refusal::ReceiverCore { core: 8, core_count: 4 },
         Refusal::PeerCore { node_id: 1, core: 8, core_count: 4 },
         Refusal::OtherCore { node_id: 1, wanted: 8, actual: 4 },
+        Refusal::FollowerId { node_id: 2, replicas: 5 },
+        Refusal::NotAReplica { node_id: 17 },
+        Refusal::TooManyFollowers { node_id: 17, max: 16 },
         Refusal::Unnamed { code: 200 },
     ];
     for refusal in refusals {
@@ -229,6 +235,34 @@ fn the_acceptor_refuses_each_wrong_dialler() {
     assert!(answer_to(&good, older).is_ok(), "a later boot of the same directory is welcome");
     let wide = Hello { version_min: 0, version_max: 9, ..good };
     assert!(answer_to(&wide, known).is_ok(), "one common version is enough");
+}
+
+#[test]
+fn a_follower_is_let_in_by_replicas_alone_under_an_id_of_its_own_whatever_its_life() {
+    let role = Role::Follower { peer_port: 7400 };
+    let follower = LocalNode { node_id: 16, role, ..node(0) };
+    let said = Hello { sender: follower, ..hello() };
+    let step = HandshakeAcceptor::new(node(2))
+        .handle_bytes(&said.encode(), |_| panic!("nothing is remembered of a follower"));
+    let Ok(AcceptorStep::Accepted { identity, .. }) = step else { panic!("{step:?}") };
+    assert_eq!((identity.node_id, identity.role), (16, role));
+    for node_id in [0, 1] {
+        let said = Hello { sender: LocalNode { node_id, ..follower }, ..said };
+        let refusal = refusal_of(&said, Remembered::NeverMet);
+        assert_eq!(refusal, Refusal::FollowerId { node_id, replicas: 3 });
+    }
+    let is_voter = Hello { sender: LocalNode { role: Role::Replica, ..follower }, ..said };
+    let refusal = refusal_of(&is_voter, Remembered::Unknown);
+    assert_eq!(refusal, Refusal::UnknownNode { node_id: 16 });
+    let smaller = Hello { sender: LocalNode { replicas: 5, ..follower }, ..said };
+    let refusal = refusal_of(&smaller, Remembered::Unknown);
+    assert_eq!(refusal, Refusal::Replicas { expected: 3, got: 5 });
+    let other = LocalNode { node_id: 17, ..follower };
+    let to_other = Hello { receiver_node_id: 17, ..said };
+    let step = HandshakeAcceptor::new(other)
+        .handle_bytes(&to_other.encode(), |_| panic!("nothing is remembered of a follower"));
+    let refusal = Refusal::NotAReplica { node_id: 17 };
+    assert_eq!(step, Err(AcceptorFailure::Refused(refusal)));
 }
 
 #[test]

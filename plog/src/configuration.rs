@@ -41,7 +41,7 @@ impl Members {
     /// Those without one.
     #[must_use]
     pub fn without(self, member: AcceptorId) -> Self {
-        Self(self.0 & !(1 << member.0))
+        if self.contains(member) { Self(self.0 & !(1 << member.0)) } else { self }
     }
 
     /// Those that are in both.

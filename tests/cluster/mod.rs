@@ -52,6 +52,8 @@ pub struct Cluster {
     pub directory: PathBuf,
     /// Its nodes, by id.
     pub nodes: Vec<Node>,
+    /// Its followers, in the order in which they were added.
+    pub followers: Vec<Node>,
 }
 
 /// One node of it.
@@ -178,7 +180,57 @@ impl Cluster {
         let file = fs::read(directory.join("cluster.json")).expect("certus dev wrote cluster.json");
         let file: serde_json::Value = serde_json::from_slice(&file).expect("cluster.json is JSON");
         let nodes = file["nodes"].as_array().expect("a list of nodes");
-        Self { directory, nodes: nodes.iter().map(Node::read).collect() }
+        let nodes = nodes.iter().map(Node::read).collect();
+        Self { directory, nodes, followers: Vec::new() }
+    }
+
+    /// Starts another follower, of so many cores, and returns its place. `follower` is its table.
+    pub fn add_follower(&mut self, cores: u16, follower: &str) -> usize {
+        let place = self.followers.len();
+        let id = 16 + u8::try_from(place).expect("few followers");
+        let directory = self.directory.join(format!("follower-{id}"));
+        fs::create_dir_all(&directory).expect("a directory can be made");
+        let node = Node {
+            id,
+            client: free_ports(1),
+            peer: free_ports(cores),
+            admin: free_ports(1),
+            data_directory: directory.join("data"),
+            config_file: directory.join("certusd.toml"),
+            log_file: directory.join("certusd.log"),
+            command: vec![
+                env!("CARGO_BIN_EXE_certusd").to_owned(),
+                "--config".to_owned(),
+                directory.join("certusd.toml").display().to_string(),
+            ],
+            process: None,
+            child: None,
+        };
+        fs::write(&node.log_file, "").expect("a file can be written");
+        self.followers.push(node);
+        self.configure_follower(place, cores, follower);
+        self.followers[place].start(&[]);
+        place
+    }
+
+    /// Writes a follower's configuration: a node's, but for what makes it a follower.
+    pub fn configure_follower(&self, place: usize, cores: u16, follower: &str) {
+        let node = &self.followers[place];
+        let text = fs::read_to_string(&self.nodes[0].config_file).expect("it is there");
+        let mut table: toml::Table = toml::from_str(&text).expect("it is TOML");
+        let mut set = |key: &str, value: toml::Value| drop(table.insert(key.to_owned(), value));
+        let text = |text: String| toml::Value::String(text);
+        set("node_id", toml::Value::Integer(node.id.into()));
+        set("cores", toml::Value::Integer(cores.into()));
+        set("core_client_port_first", toml::Value::Integer(0));
+        set("data_directory", text(node.data_directory.display().to_string()));
+        set("client_address", text(node.client.to_string()));
+        set("peer_address", text(node.peer.to_string()));
+        set("admin_address", text(node.admin.to_string()));
+        let follower: toml::Table = toml::from_str(follower).expect("it is TOML");
+        set("follower", toml::Value::Table(follower));
+        let text = toml::to_string(&table).expect("a table is TOML");
+        fs::write(&node.config_file, text).expect("a file can be written");
     }
 
     /// A client of node `id`.
@@ -240,8 +292,9 @@ impl Cluster {
     /// Waits until all replicas hold the same history of every one of `keys`, and returns how many
     /// entries each has.
     pub fn wait_until_equal(&self, keys: &[String]) -> Vec<u64> {
-        let mut clients: Vec<RespClient> =
-            (0..self.nodes.len()).map(|id| self.client(id)).collect();
+        let all = self.nodes.iter().chain(&self.followers);
+        let connect = |node: &Node| node.connect().expect("a node that is up takes connections");
+        let mut clients: Vec<RespClient> = all.map(connect).collect();
         keys.iter()
             .map(|key| {
                 let mut seen = Vec::new();
@@ -265,6 +318,12 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
+        for follower in &mut self.followers {
+            if let Some(process) = follower.process.take() {
+                process.signal(Signal::KILL).ok();
+            }
+            follower.reap();
+        }
         let output = certus(&["dev", "stop", "--dir", &self.directory.display().to_string()]);
         for node in &mut self.nodes {
             node.reap();
@@ -272,7 +331,7 @@ impl Drop for Cluster {
         if std::thread::panicking() {
             // Kept for whoever looks into it.
             println!("the cluster's directory is {}", self.directory.display());
-            for node in &self.nodes {
+            for node in self.nodes.iter().chain(&self.followers) {
                 println!("-- the end of node {}'s log:\n{}", node.id, node.log_end());
             }
             return;
@@ -331,7 +390,8 @@ impl Node {
         assert!(running, "node {} ended by itself:\n{}", self.id, self.log_end());
     }
 
-    fn kill(&mut self) {
+    /// Ends it as a power failure would.
+    pub fn kill(&mut self) {
         self.check_running();
         let process = self.process.take().expect("checked to run");
         process.signal(Signal::KILL).expect("a process of this user takes signals");
@@ -340,7 +400,14 @@ impl Node {
         self.reap();
     }
 
-    fn start(&mut self, arguments: &[&str]) {
+    /// Sends its process a signal.
+    pub fn signal(&self, signal: Signal) {
+        let process = self.process.as_ref().expect("it runs");
+        process.signal(signal).expect("a process of this user takes signals");
+    }
+
+    /// Starts it, and does not wait for it.
+    pub fn start(&mut self, arguments: &[&str]) {
         assert!(self.process.is_none(), "node {} runs", self.id);
         // The kernel ends the rings of a killed process, and with them its sockets, a little later
         // than the process itself.
@@ -373,6 +440,20 @@ impl Node {
         let text = String::from_utf8_lossy(&text);
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(15)..].join("\n")
+    }
+}
+
+/// The first of so many ports in a row that nobody uses.
+fn free_ports(count: u16) -> SocketAddr {
+    loop {
+        let first = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+        let first = first.expect("there are free ports");
+        let others = (1..count).map(|offset| {
+            first.port().checked_add(offset).map(|port| TcpListener::bind(("127.0.0.1", port)))
+        });
+        if others.into_iter().all(|bound| matches!(bound, Some(Ok(_)))) {
+            return first;
+        }
     }
 }
 

@@ -26,13 +26,13 @@ pub struct Partition {
     peer_links: Vec<usize>,
     client_links: Vec<usize>,
     /// Their effects before.
-    before: [u64; 3],
+    before: [u64; 4],
 }
 
 impl Partition {
     /// Around node `victim`.
     pub fn new(victim: u8, random: Random) -> Self {
-        Self { victim, random, peer_links: Vec::new(), client_links: Vec::new(), before: [0; 3] }
+        Self { victim, random, peer_links: Vec::new(), client_links: Vec::new(), before: [0; 4] }
     }
 
     /// The links of a reach, both ways or one.
@@ -63,10 +63,11 @@ impl Fault for Partition {
     fn begin(&mut self, scene: &mut Scene) -> Result<String, Failure> {
         let reaches = [Reach::All, Reach::Outbound, Reach::Inbound, Reach::Some];
         let reach = reaches[self.random.below(reaches.len())];
-        let rule = match self.below(4) {
+        let rule = match self.below(5) {
             0 => Rule::Cut,
             1 => Rule::Stall,
             2 => Rule::Slow(2_000 + self.below(30_000)),
+            3 => Rule::Garble(self.below(30_000)),
             _ => Rule::Break(self.below(30_000)),
         };
         self.peer_links = self.links(scene, reach);
@@ -90,9 +91,13 @@ impl Fault for Partition {
 
     fn effect(&mut self, scene: &mut Scene) -> Result<Option<String>, Failure> {
         let now = scene.cluster.proxy.effects(&self.peer_links);
-        let [cut, broken, withheld] = [0, 1, 2].map(|index| now[index] - self.before[index]);
-        let took = cut + broken + withheld > 0;
-        Ok(took.then(|| format!("{cut} cut, {broken} broken, {withheld} bytes withheld")))
+        let [cut, broken, withheld, garbled] =
+            [0, 1, 2, 3].map(|index| now[index] - self.before[index]);
+        let took = cut + broken + withheld + garbled > 0;
+        let what = format!(
+            "{cut} cut, {broken} broken, {withheld} bytes withheld, {garbled} bits flipped"
+        );
+        Ok(took.then_some(what))
     }
 
     fn heal(&mut self, scene: &mut Scene) -> Result<String, Failure> {

@@ -1,5 +1,5 @@
 //! The network between nodes, and between clients and nodes: every connection goes through a link
-//! of this proxy, which can be cut, stalled, slowed, or broken in the middle of a frame.
+//! of this proxy, which can be cut, stalled, slowed, broken in the middle of a frame, or garbled.
 //!
 //! One thread carries all bytes. What is done to a link is told to it through a channel; what came
 //! of it stands in the link's [`Effects`], so that whoever asked can see that it took effect.
@@ -32,6 +32,8 @@ pub enum Rule {
     Slow(u32),
     /// Carries so many bytes on a connection, then half of what comes next, and resets it.
     Break(u32),
+    /// Carries so many bytes on a connection, then flips a bit of what comes next, once.
+    Garble(u32),
 }
 
 /// What is told to the thread about a link.
@@ -54,6 +56,8 @@ pub struct Effects {
     pub broken: AtomicU64,
     /// Bytes that had to wait.
     pub withheld: AtomicU64,
+    /// Bits flipped.
+    pub garbled: AtomicU64,
 }
 
 /// One way through the proxy.
@@ -108,14 +112,15 @@ impl Proxy {
         self.waker.wake().expect("the proxy runs as long as the process");
     }
 
-    /// What came of the rules of these links together: cut, broken, withheld.
-    pub fn effects(&self, links: &[usize]) -> [u64; 3] {
-        links.iter().fold([0; 3], |[cut, broken, withheld], link| {
+    /// What came of the rules of these links together: cut, broken, withheld, garbled.
+    pub fn effects(&self, links: &[usize]) -> [u64; 4] {
+        links.iter().fold([0; 4], |[cut, broken, withheld, garbled], link| {
             let effects = &self.effects[*link];
             [
                 cut + effects.cut.load(Ordering::Relaxed),
                 broken + effects.broken.load(Ordering::Relaxed),
                 withheld + effects.withheld.load(Ordering::Relaxed),
+                garbled + effects.garbled.load(Ordering::Relaxed),
             ]
         })
     }
@@ -202,6 +207,21 @@ mod tests {
             stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
             stream.read_exact(&mut received).unwrap();
         }
+    }
+
+    #[test]
+    fn a_garbled_link_changes_one_bit_of_each_connection() {
+        let (proxy, address) = echo();
+        proxy.set(0, Rule::Garble(1_000));
+        let mut stream = connect(address);
+        let mut received = vec![0; 2_000];
+        for round in 0..3 {
+            stream.write_all(&[0; 2_000]).unwrap();
+            stream.read_exact(&mut received).unwrap();
+            let ones: u32 = received.iter().map(|byte| byte.count_ones()).sum();
+            assert!(round == 0 || ones == 0, "once");
+        }
+        assert_eq!(proxy.effects(&[0])[3], 1);
     }
 
     #[test]

@@ -36,8 +36,10 @@ pub struct Pipe {
     far: TcpStream,
     requests: Flow,
     answers: Flow,
-    /// Bytes carried since the link began to break connections.
+    /// Bytes carried since the link began to break or garble connections.
     carried: u64,
+    /// It has done so to this one.
+    is_garbled: bool,
 }
 
 /// One direction.
@@ -106,7 +108,7 @@ impl Pipe {
     /// Of a socket that was let in, and one on its way to whom it means.
     pub fn new(link: usize, near: TcpStream, far: TcpStream) -> Self {
         let (requests, answers) = (Flow::new(), Flow::new());
-        Self { link, near, far, requests, answers, carried: 0 }
+        Self { link, near, far, requests, answers, carried: 0, is_garbled: false }
     }
 
     /// Its sockets, to be told of events on them.
@@ -126,8 +128,8 @@ impl Pipe {
         if let Some(error) = self.far.take_error()? {
             return Err(error);
         }
-        if !matches!(rule, Rule::Break(_)) {
-            self.carried = 0;
+        if !matches!(rule, Rule::Break(_) | Rule::Garble(_)) {
+            (self.carried, self.is_garbled) = (0, false);
         }
         for is_request in [true, false] {
             let (flow, from, to) = if is_request {
@@ -163,6 +165,16 @@ impl Pipe {
                         0
                     }
                     Rule::Break(_) => usize::MAX,
+                    Rule::Garble(after) => {
+                        let middle = flow.bytes.len() / 2;
+                        let has_come = self.carried >= after.into() && !self.is_garbled;
+                        if let Some(byte) = flow.bytes.get_mut(middle).filter(|_| has_come) {
+                            *byte ^= 1 << (middle % 8);
+                            self.is_garbled = true;
+                            effects.garbled.fetch_add(1, Ordering::Relaxed);
+                        }
+                        usize::MAX
+                    }
                 };
                 let sent = flow.drain(to, limit)?;
                 self.carried += count(sent);

@@ -42,6 +42,11 @@ impl Health {
                 }
             };
             let live = document.live();
+            if node.is_follower(replicas) {
+                health.judge_follower(&name, document);
+                health.judge_links(node, nodes, &live);
+                continue;
+            }
             let abstaining = document.sum("/shard/gauges/abstaining_cores");
             let rejoining = document.sum("/shard/gauges/rejoining_cores");
             if live.len() >= majority {
@@ -112,6 +117,26 @@ impl Health {
         self.why.is_empty() && self.more_may_fail.is_some()
     }
 
+    /// A follower serves on with what it has, and nothing depends on it.
+    fn judge_follower(&mut self, name: &str, document: &Document) {
+        let cores = document.cores();
+        let of_cores = |pointer: &str| -> Vec<Option<u64>> {
+            cores.iter().map(|core| core.pointer(pointer)?.as_u64()).collect()
+        };
+        if of_cores("/following/replica").contains(&None) {
+            self.why.push(format!("{name} is a follower and finds no replica to follow"));
+        }
+        let staleness: Option<Vec<u64>> = of_cores("/following/staleness_us").into_iter().collect();
+        match staleness.and_then(|staleness| staleness.into_iter().max()) {
+            Some(longest) => {
+                let milliseconds = longest / 1000;
+                let note = format!("{name} is a follower, in step {milliseconds} ms ago");
+                self.notes.push(note);
+            }
+            None => self.on_its_way.push(format!("{name} is a follower and not in step yet")),
+        }
+    }
+
     fn judge_cleaner(&mut self, name: &str, document: &Document) {
         let gauge = |core: &serde_json::Value, gauge: &str| {
             number(core, &format!("/shard/gauges/{gauge}")) > 0
@@ -139,6 +164,9 @@ impl Health {
     fn judge_links(&mut self, node: &NodeStatus, nodes: &[NodeStatus], live: &[u8]) {
         for other in nodes {
             let Some(id) = other.node_id.filter(|id| Some(*id) != node.node_id) else { continue };
+            if other.is_follower(self.replicas) {
+                continue;
+            }
             // That one which answers nobody is not heard either is said once.
             if other.document().is_some() && !live.contains(&id) {
                 self.why.push(format!("{} does not hear node {id}", node.name()));
@@ -171,7 +199,7 @@ impl Health {
                 .collect();
             self.why.push(format!("these are nodes of different clusters: {}", list.join(", ")));
         }
-        let named = nodes.len();
+        let named = nodes.iter().filter(|node| !node.is_follower(self.replicas)).count();
         if self.replicas > named {
             self.why.push(format!("only {named} of {} nodes are known", self.replicas));
         }
@@ -208,6 +236,26 @@ mod tests {
         let health = Health::of(&all.map(|id| node(id, &all)));
         assert!(health.is_healthy(), "{health:?}");
         assert_eq!((health.serving, health.more_may_fail), (3, Some(1)));
+    }
+
+    #[test]
+    fn a_follower_counts_for_nobody_and_says_how_stale_it_is() {
+        let all = [0, 1, 2];
+        let mut nodes = all.map(|id| node(id, &all)).to_vec();
+        let mut follower = node(7, &all);
+        let following = json!({ "replica": 1, "staleness_us": 170_400, "lagging": 0 });
+        let cores = json!([{ "following": following }, { "following": following }]);
+        follower.answer.as_mut().unwrap().0["cores"] = cores;
+        nodes.push(follower);
+        let health = Health::of(&nodes);
+        assert!(health.is_healthy(), "{health:?}");
+        assert_eq!((health.serving, health.more_may_fail), (3, Some(1)));
+        assert!(health.notes[0].ends_with("is a follower, in step 170 ms ago"), "{health:?}");
+        let following = &mut nodes[3].answer.as_mut().unwrap().0["cores"][1]["following"];
+        *following = json!({ "replica": null, "staleness_us": null, "lagging": 0 });
+        let health = Health::of(&nodes);
+        assert!(health.why[0].contains("finds no replica"), "{health:?}");
+        assert!(health.on_its_way[0].contains("not in step"), "{health:?}");
     }
 
     #[test]

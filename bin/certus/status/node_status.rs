@@ -27,6 +27,11 @@ impl NodeStatus {
         self.answer.as_ref().ok()
     }
 
+    /// Whether the node is known to be outside of a replica set of so many: it has no vote.
+    pub fn is_follower(&self, replicas: usize) -> bool {
+        replicas > 0 && self.node_id.is_some_and(|id| usize::from(id) >= replicas)
+    }
+
     /// The node's name in messages.
     pub fn name(&self) -> String {
         match self.node_id {

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use engine::config::ShardConfig;
 use engine::session::NodeInfo;
 use engine::shard::StringShard;
+use net::peer::handshake::Role;
 
 use crate::mesh::MeshEnd;
 use crate::node::file_worker::FileWorkerChannel;
@@ -74,6 +75,8 @@ pub struct NodeIdentity {
     pub boot_epoch: u32,
     /// Size of the replica set.
     pub replicas: u8,
+    /// What it is to the others.
+    pub role: Role,
 }
 
 /// Where a peer listens for peers.

@@ -16,7 +16,7 @@ use std::time::Duration;
 use engine::config::ShardConfig;
 use engine::session::NodeInfo;
 use engine::shard::StringShard;
-use net::peer::handshake::{HANDSHAKE_SIZE, HandshakeDialler, LocalNode, Target};
+use net::peer::handshake::{HANDSHAKE_SIZE, HandshakeDialler, LocalNode, Role, Target};
 use plog::identity::LogIdentity;
 use plog::log_config::LogConfig;
 use plog::vocabulary::{AcceptorId, BootEpoch};
@@ -188,6 +188,7 @@ fn start_node(
                     incarnation,
                     boot_epoch: 1,
                     replicas,
+                    role: Role::Replica,
                 },
                 peers,
                 client_listeners: vec![client_listener],
@@ -481,6 +482,7 @@ fn a_stranger_on_the_peer_port_is_closed_and_disturbs_nobody() {
         boot_epoch: 1,
         core_count: 1,
         core: 0,
+        role: Role::Replica,
     };
     let hello = |local| HandshakeDialler::new(local, Target { node_id: 0, core: 0 }).hello();
     // Another protocol; another cluster; a node whose data directory was made anew. The last two
@@ -516,6 +518,46 @@ fn a_stranger_on_the_peer_port_is_closed_and_disturbs_nobody() {
 }
 
 #[test]
+fn a_core_takes_sixteen_followers_and_tells_the_next_one_why_not() {
+    let cluster = Cluster::start(&[1, 1, 1], Limits::default());
+    let heard = TcpListener::bind("127.0.0.1:0").unwrap();
+    let role = Role::Follower { peer_port: heard.local_addr().unwrap().port() };
+    let hello = |node_id: u8| {
+        let local = LocalNode {
+            cluster_id: CLUSTER,
+            node_id,
+            replicas: 3,
+            incarnation: u128::from(node_id),
+            boot_epoch: 1,
+            core_count: 1,
+            core: 0,
+            role,
+        };
+        HandshakeDialler::new(local, Target { node_id: 0, core: 0 }).hello()
+    };
+    let mut followers = Vec::new();
+    let mut answer = [0; HANDSHAKE_SIZE];
+    let mut connect = |node_id: u8| {
+        let mut follower = Client::connect(cluster.nodes[0].peer);
+        follower.send(&hello(node_id));
+        follower.stream.read_exact(&mut answer).unwrap();
+        followers.push(follower);
+        (answer[8], answer[9])
+    };
+    for node_id in 16..32 {
+        assert_eq!(connect(node_id), (2, 0), "node 0 welcomes follower {node_id}");
+    }
+    assert_eq!(connect(32), (3, 14), "too many");
+    assert_eq!(connect(31), (2, 0), "one that is there may come again");
+    // It is spoken to where it said that it listens.
+    let (mut stream, _) = heard.accept().unwrap();
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!((&answer[..8], answer[14]), (&b"CERTPEER"[..], 0), "node 0 dials back");
+    let mut client = cluster.client(0);
+    assert_eq!(client.ask(&["SET", "key", "value"]), "+OK", "followers hold nobody up");
+}
+
+#[test]
 fn a_stranger_that_drips_its_greeting_is_closed_in_time() {
     let limits = Limits { handshake_timeout_ms: 1_000, ..Limits::default() };
     let cluster = Cluster::start(&[1, 1, 1], limits);
@@ -527,6 +569,7 @@ fn a_stranger_that_drips_its_greeting_is_closed_in_time() {
         boot_epoch: 1,
         core_count: 1,
         core: 0,
+        role: Role::Replica,
     };
     let hello = HandshakeDialler::new(local, Target { node_id: 0, core: 0 }).hello();
     let mut stranger = TcpStream::connect(cluster.nodes[0].peer).unwrap();

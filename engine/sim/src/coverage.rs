@@ -120,6 +120,32 @@ coverage! {
     messages_unheard,
     /// Commands refused by nodes that were no members.
     commands_removed,
+    /// Streams of notices that followers began to follow.
+    streams_followed,
+    /// Notices that came to followers.
+    told_received,
+    /// Times that notices were missing, and a sweep made up for them.
+    told_lost,
+    /// Times that a follower turned to another replica.
+    failovers,
+    /// Whole entities that followers took over.
+    follower_images,
+    /// Entities that a sweep of a follower found behind.
+    follower_swept,
+    /// Times that a replica's core that was not whole did not take a follower.
+    follows_refused,
+    /// Times that a follower said that it was in step, and that was looked at.
+    claims_in_step,
+    /// Messages between replicas that also came to a follower.
+    strays,
+    /// Followers that died.
+    follower_crashes,
+    /// Followers that lost their disks.
+    followers_wiped,
+    /// Reads that followers answered.
+    follower_reads,
+    /// Commands that followers refused.
+    follower_refusals,
     /// Nodes frozen.
     freezes,
     /// Clocks that jumped.
@@ -222,6 +248,8 @@ coverage! {
     in_step_again,
     /// Replicas with a wrong copy of an entity, which the others had to find.
     wrong_copies,
+    /// Of five copies, two that were wrong in the same way.
+    wrong_copies_alike,
     /// Times a sweep showed another chain.
     chains_unlike,
     /// Times a checkpoint's write or adoption found no room, and was tried again.
@@ -240,6 +268,10 @@ coverage! {
     segments_freed,
     /// Replicas that heard of a history other than their own.
     divergences,
+    /// Copies that were in doubt and are not any more.
+    healed,
+    /// Images that could not be read back and were taken from the others.
+    lost_images,
     /// Disks replayed from their beginning and compared.
     replays,
     /// Entries executed by that.
@@ -267,6 +299,18 @@ coverage! {
 }
 
 impl Coverage {
+    /// Adds what the shards of followers counted.
+    pub fn add_followers(&mut self, counters: &Counters) {
+        self.streams_followed += counters.streams_followed;
+        self.told_received += counters.told_received;
+        self.told_lost += counters.told_lost;
+        self.failovers += counters.failovers;
+        self.follower_images += counters.images_installed;
+        self.follower_swept += counters.swept_behind;
+        self.follower_reads += counters.local_reads;
+        self.follower_refusals += counters.follower_refusals;
+    }
+
     /// Adds what the shards counted.
     pub fn add_counters(&mut self, counters: &Counters) {
         self.pre_authorised += counters.pre_authorised;
@@ -318,6 +362,7 @@ impl Coverage {
         self.transfers += counters.transfers;
         self.transfer_pages += counters.transfer_pages;
         self.transfer_images += counters.transfer_images;
+        self.follows_refused += counters.follows_refused;
         self.generations_learned += counters.generations_learned;
         self.messages_outdated += counters.messages_outdated;
         self.mirrors_overrun += counters.mirrors_overrun;

@@ -40,11 +40,14 @@ pub struct Mix {
     pub drift_ppm_max: u32,
     /// Whether a mirror follows the log of each core.
     pub mirrors: bool,
+    /// Followers in each run; without, there is one in every thirteenth.
+    pub followers: u8,
 }
 
 /// Times of a simulated cluster: short, so that runs are.
 fn short_times(config: &mut ShardConfig) {
     config.sweep_every_us = 500_000;
+    config.follow_every_us = 20_000;
     config.retry_us = 20_000;
     config.request_timeout_us = 1_000_000;
     config.lazy_flush_us = 20_000;
@@ -135,6 +138,7 @@ const PLAIN: Mix = Mix {
     recycles: false,
     drift_ppm_max: 0,
     mirrors: false,
+    followers: 0,
 };
 
 const SLOW_DISKS: Faults = Faults { write_max_us: 3_000, read_max_us: 1_000, ..Faults::NONE };
@@ -307,6 +311,8 @@ pub const MIXES: &[Mix] = &[
             misdirections: 1,
             wipes: 3,
             member_changes: 0,
+            follower_crashes: 3,
+            follower_cuts: 3,
         },
         transport: Transport::Datagrams,
         configure: little_of_everything,
@@ -316,6 +322,7 @@ pub const MIXES: &[Mix] = &[
         recycles: true,
         drift_ppm_max: 50_000,
         mirrors: false,
+        followers: 0,
     },
     Mix {
         name: "mirrors",
@@ -367,6 +374,36 @@ pub const MIXES: &[Mix] = &[
         },
         configure: little_memory,
         workload: Workload { entities: 8, ..Workload::ALL_KINDS },
+        ..PLAIN
+    },
+    Mix {
+        name: "followers",
+        about: "two followers; they die, are cut off, lose their disks, and so do replicas; little memory",
+        faults: Faults { loss: 3_000, delay_max_us: 1_000, ..SLOW_DISKS },
+        rates: Rates {
+            crashes: 6,
+            crashes_between_outputs: 2,
+            all_crash: 1,
+            isolations: 2,
+            link_breaks: 4,
+            wipes: 2,
+            follower_crashes: 8,
+            follower_cuts: 10,
+            ..Rates::NONE
+        },
+        configure: little_memory,
+        workload: Workload { entities: 12, large_values: 50, ..Workload::ALL_KINDS },
+        followers: 2,
+        ..PLAIN
+    },
+    Mix {
+        name: "followed",
+        about: "a follower on a network that loses, repeats and reorders",
+        moderate: false,
+        faults: Faults::ROUGH,
+        rates: Rates { crashes: 6, cuts: 4, follower_crashes: 4, follower_cuts: 4, ..Rates::NONE },
+        transport: Transport::Datagrams,
+        followers: 1,
         ..PLAIN
     },
 ];

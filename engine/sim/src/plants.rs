@@ -105,6 +105,8 @@ pub const PLANTS: &[Plant] = &[
     plant("record-checksum-unchecked", "damage", "records are read without their checksums"),
     plant("wire-checksum-unchecked", "streams", "messages are taken without their checksum"),
     plant("chain-unchecked", "calm", "a replica hears of another history and serves on"),
+    plant("lost-image-serves", "damage", "an entity whose image is lost serves without it"),
+    plant("doubt-ends-with-a-word", "calm", "a copy in doubt serves again after any peer's word"),
     plant(
         "open-entry-not-relocated",
         "cleaning",
@@ -171,6 +173,23 @@ pub const PLANTS: &[Plant] = &[
     plant("earlier-version-counted", "members", "votes given in an earlier version are counted"),
     plant("learner-votes-behind", "members", "a learner gets its vote before it is in step"),
     plant("configuration-not-durable", "members", "a start forgets who votes"),
+    plant("follower-votes", "followers", "a follower heeds what is for replicas"),
+    plant("told-gap-ignored", "followers", "a follower that missed notices does not look for them"),
+    plant(
+        "fail-over-without-sweep",
+        "followers",
+        "a follower turns to another replica as if that had told it everything",
+    ),
+    plant(
+        "walk-of-an-earlier-stream",
+        "followers",
+        "a follower's walk counts for the streams after its own, too",
+    ),
+    plant(
+        "stream-before-durable",
+        "followers",
+        "a follower is told from when on before that can be swept",
+    ),
 ];
 
 /// The planted bug of that name.

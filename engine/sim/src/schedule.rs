@@ -34,6 +34,10 @@ pub struct Rates {
     pub wipes: u32,
     /// An operator wants a node to join, to leave, or to replace another.
     pub member_changes: u32,
+    /// A follower dies, and comes back; one time in four with empty disks.
+    pub follower_crashes: u32,
+    /// A follower and a replica hear nothing of each other for a while.
+    pub follower_cuts: u32,
 }
 
 impl Rates {
@@ -52,10 +56,12 @@ impl Rates {
         misdirections: 0,
         wipes: 0,
         member_changes: 0,
+        follower_crashes: 0,
+        follower_cuts: 0,
     };
 
     /// Every rate with what it is a rate of.
-    fn each(&self) -> [(u32, Kind); 13] {
+    fn each(&self) -> [(u32, Kind); 15] {
         [
             (self.crashes, Kind::Crash),
             (self.crashes_between_outputs, Kind::CrashBetweenOutputs),
@@ -70,6 +76,8 @@ impl Rates {
             (self.misdirections, Kind::Misdirect),
             (self.wipes, Kind::Wipe),
             (self.member_changes, Kind::ChangeMembers),
+            (self.follower_crashes, Kind::FollowerCrash),
+            (self.follower_cuts, Kind::FollowerCut),
         ]
     }
 }
@@ -91,6 +99,8 @@ pub enum Kind {
     Misdirect,
     Wipe,
     ChangeMembers,
+    FollowerCrash,
+    FollowerCut,
 }
 
 /// One thing that happens.

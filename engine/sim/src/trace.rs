@@ -148,6 +148,12 @@ pub fn describe(message: &PeerMessage) -> (&'static str, Entry, u64) {
         }
         PeerMessage::Transfer(_) => ("transfer", Entry::ZERO, 0),
         PeerMessage::TransferPage(_) => ("transfer page", Entry::ZERO, 0),
+        PeerMessage::Compare(request) => ("compare", Entry::ZERO, request.check),
+        PeerMessage::Compared(answer) => ("compared", answer.applied, answer.check),
+        PeerMessage::Copy(request) => ("copy", request.entry, 0),
+        PeerMessage::Follow(request) => ("follow", Entry::ZERO, request.number),
+        PeerMessage::FollowAnswer(answer) => ("follow answer", Entry::ZERO, answer.told),
+        PeerMessage::Told(notice) => ("told", notice.entry, notice.number),
     }
 }
 

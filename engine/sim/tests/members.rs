@@ -4,7 +4,7 @@ use engine::membership::MembershipRefused;
 use net::resp::value::Value;
 use plog::configuration::{Change, ChangeRefused};
 use plog::vocabulary::AcceptorId;
-use sim::world::{World, WorldConfig};
+use sim::world::{CoreId, World, WorldConfig};
 
 const SECOND: u64 = 1_000_000;
 
@@ -157,4 +157,46 @@ fn a_learner_holds_what_is_chosen_and_counts_for_nobody() {
     let ticket = world.submit(0, &["SET", "key", "3"]);
     let reply = world.answer(ticket, 3 * SECOND);
     assert!(matches!(reply, Value::Error(_)), "one voter of three and a learner: {reply:?}");
+}
+
+#[test]
+fn a_removed_voter_may_be_the_only_one_to_know_and_is_needed_until_the_others_do() {
+    let mut world = world();
+    change(&mut world, 0, Change::Remove(AcceptorId(2)));
+    world.run_for(SECOND);
+    assert_eq!(world.configurations_in_force().len(), 1);
+    let before = world.configuration_of(0).version;
+    let removal = Change::Remove(AcceptorId(0));
+    let wanted = loop {
+        match world.change_membership(0, removal) {
+            Ok(wanted) => break wanted,
+            Err(MembershipRefused::NotSettled { .. }) => world.run_for(SECOND / 10),
+            Err(refused) => panic!("{refused}"),
+        }
+    };
+    let accepted = |world: &World| {
+        let votes = world.shard(CoreId { node: 1, core: 0 }).membership_votes();
+        votes.instance == wanted.version && votes.accepted.is_some()
+    };
+    while !accepted(&world) {
+        world.run_for(10);
+    }
+    // Its vote arrives, and what that makes known does not leave.
+    (1..5).for_each(|other| world.cut(0, other));
+    while world.configuration_of(0).version == before {
+        world.run_for(10);
+    }
+    assert_eq!(world.configuration_of(1).version, before, "the voter that is left heard nothing");
+    let versions = |world: &World| -> Vec<u32> {
+        world.configurations_in_force().iter().map(|present| present.version).collect()
+    };
+    assert_eq!(versions(&world), [before, wanted.version]);
+    // Without the one that was removed, the other cannot decide anything, or learn what was decided.
+    world.crash(0);
+    world.run_for(5 * SECOND);
+    assert_eq!(versions(&world), [before, wanted.version]);
+    world.heal();
+    world.start(0);
+    world.run_for(SECOND);
+    assert_eq!(versions(&world), [wanted.version]);
 }

@@ -21,11 +21,12 @@ impl<M: StateMachine> Entity<M> {
         from: AcceptorId,
         message: &EntryMessage,
     ) {
-        if self.diverged {
-            return;
-        }
         // An entry is opened only when the one before it is known to be chosen.
         self.note_max_chosen(message.max_chosen.max(message.entry.previous()), from);
+        if self.has_diverged() {
+            self.drive(context);
+            return;
+        }
         if message.entry <= self.applied {
             if !message.mine.chosen && !self.is_late_vote(message) {
                 self.tell_chosen(context, from, message);

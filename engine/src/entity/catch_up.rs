@@ -54,11 +54,20 @@ impl<M: StateMachine> Entity<M> {
         self.wake_by(context, context.now.after_us(context.config.retry_us));
     }
 
+    /// Nobody at hand holds what is missing, and a follower can only ask: it asks again later.
+    pub(super) fn rest_from_catching_up(&mut self, context: &mut Context) {
+        self.fruitless = 0;
+        let (asked, sent_at) = (context.me(), context.now);
+        self.catch_up = Some(CatchUpRound { asked, sent_at, finishes: false });
+        self.wake_by(context, context.now.after_us(context.config.retry_us));
+    }
+
     /// The peer that showed the newest entry first, then all in turn.
     pub(super) fn next_to_ask(&self, context: &Context) -> Option<AcceptorId> {
         let replicas = context.config.replicas;
         let members = context.configuration.members().without(context.me());
-        let start = self.active_peer.unwrap_or(context.config.acceptor);
+        // A follower's own id is outside of the replica set.
+        let start = self.active_peer.unwrap_or(AcceptorId(context.config.acceptor.0 % replicas));
         let turn = u8::try_from(self.fruitless % u32::from(replicas)).expect("below the replicas");
         (0..replicas)
             .map(|offset| AcceptorId((start.0 + turn + offset) % replicas))
@@ -84,7 +93,7 @@ impl<M: StateMachine> Entity<M> {
         from: AcceptorId,
         answer: &CatchUpAnswer,
     ) {
-        if self.diverged {
+        if !self.learns() {
             return;
         }
         self.note_max_chosen(answer.max_chosen, from);
@@ -137,14 +146,20 @@ impl<M: StateMachine> Entity<M> {
         from: AcceptorId,
         image: &EntityImage,
     ) {
-        if self.diverged {
+        self.note_max_chosen(image.max_chosen.max(image.applied), from);
+        if self.took_copy(context, from, image) {
+            self.drive(context);
             return;
         }
-        self.note_max_chosen(image.max_chosen.max(image.applied), from);
+        if !self.learns() {
+            return;
+        }
         let before = self.applied;
         if image.applied > self.applied && self.install_image(context, image) {
             context.counters.images_installed += 1;
             self.log_image(context);
+            self.doubt_image();
+            context.tell_followers(self.id, self.applied, self.chain, None);
             self.recent = image.recent.iter().copied().take(RECENT_MAX).collect();
             self.abandon_proposal(context);
             while self.apply_next(context, false) {}

@@ -234,7 +234,7 @@ impl EntrySlot {
         entry: Entry,
         lazily: bool,
     ) -> Lsn {
-        debug_assert_eq!(self.local.validate(), Ok(()));
+        assert_eq!(self.local.validate(), Ok(()));
         let value = match self.local.value_id {
             None => LoggedValue::None,
             Some(id) if self.logged_value == Some(id) => LoggedValue::Earlier,

@@ -31,7 +31,7 @@ impl<M: StateMachine> Entity<M> {
 
     /// A peer that may not vote on `entry` waits for it to be chosen.
     pub(crate) fn handle_finish(&mut self, context: &mut Context, from: AcceptorId, entry: Entry) {
-        if self.diverged {
+        if self.has_diverged() {
             return;
         }
         self.note_max_chosen(entry.previous(), from);
@@ -46,7 +46,7 @@ impl<M: StateMachine> Entity<M> {
 
     /// This replica itself has to hold `entry` as chosen.
     pub(crate) fn finish_here(&mut self, context: &mut Context, entry: Entry) {
-        if self.diverged || entry <= self.applied {
+        if self.has_diverged() || entry <= self.applied {
             return;
         }
         self.note_max_chosen(entry.previous(), context.me());
@@ -64,6 +64,7 @@ impl<M: StateMachine> Entity<M> {
         if let Some(round) = &mut self.read_round {
             round.begin_anew(context);
         }
+        self.forget_words();
     }
 
     /// A peer lost what it had promised and accepted here: it is counted no more.

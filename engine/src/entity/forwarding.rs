@@ -72,7 +72,7 @@ impl<M: StateMachine> Entity<M> {
         message: &ForwardedCommand,
     ) {
         let id = &message.request_id;
-        let refused = self.diverged
+        let refused = self.has_diverged()
             || context.log_full.is_some()
             || context.commands_held >= context.config.waiting_commands_max
             || id.is_empty()

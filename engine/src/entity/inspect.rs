@@ -55,7 +55,7 @@ impl<M: StateMachine> Entity<M> {
             field("image_at", number(self.image_at.0)),
             field("waiting", number(self.waiting.len() as u64)),
             field("abstains", Value::Integer(0)),
-            field("diverged", Value::Integer(i64::from(self.diverged))),
+            field("diverged", Value::Integer(i64::from(self.has_diverged()))),
             field("open", Value::Array(open.collect())),
         ])
     }

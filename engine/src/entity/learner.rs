@@ -10,6 +10,7 @@ use plog::vocabulary::{AcceptorId, Ballot, Entry, ValueId};
 use crate::batch::Batch;
 use crate::chain;
 use crate::context::Context;
+use crate::entity::doubt::Held;
 use crate::entity::entry_slot::EntrySlot;
 use crate::entity::{ENTRIES_AHEAD_MAX, Entity, LastChosen, RECENT_MAX};
 use crate::state_machine::StateMachine;
@@ -31,7 +32,7 @@ impl<M: StateMachine> Entity<M> {
         from: AcceptorId,
         notice: &ChosenNotice,
     ) {
-        if self.diverged {
+        if !self.learns() {
             return;
         }
         self.note_max_chosen(notice.entry, from);
@@ -71,7 +72,7 @@ impl<M: StateMachine> Entity<M> {
         assert!(entry > self.applied);
         let slot = self.slots.get_mut(entry).expect("learned with its value in the slot");
         if slot.local().chosen && slot.local().value_id != Some(id) {
-            self.diverge(context, entry, "two values were chosen in one entry");
+            self.diverge(context, entry, Held::Nothing, "two values were chosen in one entry");
             return;
         }
         if !slot.choose(ballot, id, context.log.durable()) {
@@ -92,7 +93,7 @@ impl<M: StateMachine> Entity<M> {
     /// Applies the entry after `applied` if it is chosen. Whether it was.
     pub(super) fn apply_next(&mut self, context: &mut Context, tell: bool) -> bool {
         let entry = self.applied.next();
-        if self.diverged || !self.slots.get(entry).is_some_and(|slot| slot.local().chosen) {
+        if !self.learns() || !self.slots.get(entry).is_some_and(|slot| slot.local().chosen) {
             return false;
         }
         let slot = self.slots.remove(entry).expect("just seen");
@@ -110,6 +111,7 @@ impl<M: StateMachine> Entity<M> {
             chain: self.chain,
         };
         self.last_lsn = context.append_lazily(&mark);
+        context.tell_followers(self.id, entry, self.chain, Some((record.accepted, id, &value)));
         if tell {
             self.tell_peers(context, &slot, entry);
         }
@@ -130,19 +132,24 @@ impl<M: StateMachine> Entity<M> {
     ) -> bool {
         assert_eq!(entry, self.applied.next(), "entries are applied in order, once each");
         let Ok(batch) = Batch::parse(value) else {
-            self.diverge(context, entry, "the chosen value is not a batch");
+            self.diverge(context, entry, Held::Nothing, "the chosen value is not a batch");
             return false;
         };
         let skips = planted!("applied-without-effects") && self.slots.get(entry.next()).is_some();
         if !skips && self.state.apply(entry, batch.effects()).is_err() {
-            self.diverge(context, entry, "the chosen value's effects cannot be applied");
+            self.diverge(
+                context,
+                entry,
+                Held::Nothing,
+                "the chosen value's effects cannot be applied",
+            );
             return false;
         }
         for (request, reply) in batch.requests() {
             let limit = context.config.request_ids_max;
             let fresh = self.request_ids.remember(request, reply, limit);
             if !fresh {
-                self.diverge(context, entry, "a request id was applied twice");
+                self.diverge(context, entry, Held::Nothing, "a request id was applied twice");
                 return false;
             }
         }

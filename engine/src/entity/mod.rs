@@ -13,8 +13,9 @@ use plog::memory::{block_bytes, shared_bytes};
 use plog::planted;
 use plog::vocabulary::{AcceptorId, Ballot, EntityId, Entry, Lsn, ValueId};
 
-use crate::context::{Context, Event, Origin};
+use crate::context::{Context, Origin};
 use crate::entity::catch_up::CatchUpRound;
+use crate::entity::doubt::Doubt;
 use crate::entity::forwarding::Forwarded;
 use crate::entity::open_entries::OpenEntries;
 use crate::entity::proposer::Proposal;
@@ -28,6 +29,7 @@ use crate::time::Time;
 
 mod acceptor;
 mod catch_up;
+pub(crate) mod doubt;
 mod entry_slot;
 mod finish;
 pub(crate) mod forwarding;
@@ -133,7 +135,8 @@ pub(crate) struct Entity<M: StateMachine> {
     /// Bytes of values since that image.
     bytes_since_image: usize,
     last_lsn: Lsn,
-    diverged: bool,
+    /// Set while the copy here may be wrong.
+    doubt: Option<Box<Doubt>>,
     /// Set by use, cleared by the evictor's hand.
     pub(crate) referenced: bool,
     /// What the entity table keeps of it.
@@ -170,7 +173,7 @@ impl<M: StateMachine> Entity<M> {
             image_at: Entry::ZERO,
             bytes_since_image: 0,
             last_lsn: Lsn::ZERO,
-            diverged: false,
+            doubt: None,
             referenced: true,
             place: Place::default(),
         }
@@ -185,7 +188,7 @@ impl<M: StateMachine> Entity<M> {
             ^ waiting
             ^ keys
             ^ u64::from(self.chain)
-            ^ u64::from(self.diverged)
+            ^ u64::from(self.doubt.is_some())
     }
 
     pub(crate) fn applied(&self) -> Entry {
@@ -205,10 +208,6 @@ impl<M: StateMachine> Entity<M> {
         self.state.key_count()
     }
 
-    pub(crate) fn has_diverged(&self) -> bool {
-        self.diverged
-    }
-
     /// Whether nothing would be lost by dropping this from memory: all of it is on disk and nobody
     /// waits for it.
     pub(crate) fn is_evictable(&self, durable: Lsn) -> bool {
@@ -219,7 +218,7 @@ impl<M: StateMachine> Entity<M> {
             && self.forwarded.is_empty()
             && self.max_chosen == self.applied
             && self.last_lsn <= durable
-            && !self.diverged
+            && self.doubt.is_none()
     }
 
     /// Whether records of entries that are not applied are held.
@@ -236,6 +235,7 @@ impl<M: StateMachine> Entity<M> {
     pub(crate) fn release_accounts(&mut self, context: &mut Context) {
         context.state_bytes -= self.accounted_bytes;
         self.accounted_bytes = 0;
+        self.end_doubt(context);
     }
 
     fn account(&mut self, context: &mut Context) {
@@ -262,6 +262,7 @@ impl<M: StateMachine> Entity<M> {
             + block_bytes(self.recent.capacity() * size_of::<ValueId>())
             + block_bytes(self.waiting.capacity() * size_of::<Waiting>())
             + self.slots.block_bytes()
+            + self.doubt.as_ref().map_or(0, |_| block_bytes(size_of::<Doubt>()))
     }
 
     #[cfg(test)]
@@ -293,7 +294,7 @@ impl<M: StateMachine> Entity<M> {
         deadline: Time,
     ) {
         context.counters.commands += 1;
-        if self.diverged {
+        if self.has_diverged() {
             context.turn_away(origin, errors::diverged());
             return;
         }
@@ -334,8 +335,11 @@ impl<M: StateMachine> Entity<M> {
 
     /// Decides what to do next.
     fn drive(&mut self, context: &mut Context) {
-        if self.diverged {
+        if self.has_diverged() {
             self.refuse_all(context);
+            if self.learns() && self.is_behind() && !context.log.is_full() {
+                self.start_catch_up(context);
+            }
             return;
         }
         if self.is_behind() && context.log.is_full() {
@@ -345,6 +349,12 @@ impl<M: StateMachine> Entity<M> {
         }
         if self.is_behind() && !self.is_catch_up_fruitless(context) {
             self.start_catch_up(context);
+            return;
+        }
+        if context.config.is_follower() {
+            if self.is_behind() {
+                self.rest_from_catching_up(context);
+            }
             return;
         }
         if context.is_below_floor(self.id, self.applied) {
@@ -459,6 +469,7 @@ impl<M: StateMachine> Entity<M> {
         self.retry_read_round(context);
         self.retry_catch_up(context);
         self.retry_forwarded(context);
+        self.continue_doubt(context);
         self.drive(context);
         if let Some(due) = self.next_due(context) {
             self.wake_by(context, due);
@@ -493,6 +504,7 @@ impl<M: StateMachine> Entity<M> {
             sooner(forwarded.command.deadline);
         }
         self.waiting.iter().for_each(|waiting| sooner(waiting.deadline));
+        self.doubt_due().into_iter().for_each(&mut sooner);
         let wants_to_propose =
             !self.waiting.is_empty() || self.wanted.is_some() || self.is_behind();
         let wants_to_propose = wants_to_propose && !planted!("back-off-without-end");
@@ -536,16 +548,6 @@ impl<M: StateMachine> Entity<M> {
         self.expire_forwarded(context);
     }
 
-    /// Stops serving: this history is not the majority's.
-    fn diverge(&mut self, context: &mut Context, entry: Entry, reason: &'static str) {
-        if !self.diverged {
-            self.diverged = true;
-            context.counters.diverged += 1;
-            context.events.push_back(Event::Diverged { entity: self.id, entry, reason });
-        }
-        self.refuse_all(context);
-    }
-
     fn refuse_all(&mut self, context: &mut Context) {
         for waiting in self.waiting.drain(..) {
             waiting.fail(context, errors::diverged());
@@ -565,14 +567,8 @@ impl<M: StateMachine> Entity<M> {
             context.counters.unknown += 1;
             context.refuse(forwarded.command.origin, errors::unknown());
         }
-        self.catch_up = None;
-    }
-
-    /// Compares a peer's checksum chain with the own one at the same entry.
-    pub(crate) fn check_chain(&mut self, context: &mut Context, entry: Entry, chain: u32) {
-        let differs = entry == self.applied && entry > Entry::ZERO && chain != self.chain;
-        if differs && !planted!("chain-unchecked") {
-            self.diverge(context, entry, "checksum chain differs from a peer's");
+        if !self.learns() {
+            self.catch_up = None;
         }
     }
 

@@ -112,7 +112,7 @@ impl<M: StateMachine> Entity<M> {
         from: AcceptorId,
         check: ReadCheck,
     ) {
-        if self.diverged {
+        if self.has_diverged() {
             return;
         }
         // The reader knows everything below to be chosen.

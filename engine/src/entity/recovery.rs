@@ -5,9 +5,11 @@ use std::rc::Rc;
 
 use plog::assemble::LoadedEntity;
 use plog::log_record::{LogRecord, LoggedValue};
+use plog::planted;
 use plog::vocabulary::Entry;
 
 use crate::context::Context;
+use crate::entity::doubt::Held;
 use crate::entity::{Entity, LastChosen};
 use crate::state_machine::StateMachine;
 
@@ -24,7 +26,12 @@ impl<M: StateMachine> Entity<M> {
                     let restored =
                         self.restore_image(context, *applied, *chain, *last_value_id, state);
                     if restored.is_err() {
-                        self.diverge(context, *applied, "the logged image cannot be read");
+                        self.diverge(
+                            context,
+                            *applied,
+                            Held::Lost,
+                            "the logged image cannot be read",
+                        );
                     }
                 } else if *applied == self.applied {
                     self.image_at = *applied;
@@ -33,7 +40,7 @@ impl<M: StateMachine> Entity<M> {
             }
             _ if entry <= self.applied => {
                 if let LogRecord::Chosen { chain, .. } = record {
-                    self.check_chain(context, entry, *chain);
+                    self.check_logged_chain(context, entry, *chain);
                 }
             }
             LogRecord::Entry { record, value, .. } => {
@@ -54,7 +61,7 @@ impl<M: StateMachine> Entity<M> {
                 let slot = self.slots.open(&mut context.slot_pool, entry);
                 if slot.restore_chosen(*ballot, *value_id) {
                     self.apply_recovered(context);
-                    self.check_chain(context, entry, *chain);
+                    self.check_logged_chain(context, entry, *chain);
                 }
                 self.max_chosen = self.max_chosen.max(entry);
             }
@@ -63,13 +70,30 @@ impl<M: StateMachine> Entity<M> {
         true
     }
 
+    /// Everything a load plan named was read, but for the image at `applied`. What was promised and
+    /// accepted since is there; the state has to come from the others.
+    pub(crate) fn restore_without_image(
+        &mut self,
+        context: &mut Context,
+        applied: Entry,
+        loaded: &LoadedEntity,
+    ) {
+        assert!(loaded.image.is_none(), "called without an image");
+        (self.applied, self.max_chosen, self.image_at) = (applied, applied, applied);
+        self.slots.close_up_to(applied);
+        if !planted!("lost-image-serves") {
+            self.doubt_copy(context, Held::Nothing);
+        }
+        self.restore(context, loaded);
+    }
+
     /// Everything a load plan named was read.
     pub(crate) fn restore(&mut self, context: &mut Context, loaded: &LoadedEntity) {
         if let Some(image) = &loaded.image {
             let (applied, chain) = (image.applied, image.chain);
             let last = image.last_value_id;
             if self.restore_image(context, applied, chain, last, &image.state).is_err() {
-                self.diverge(context, applied, "the logged image cannot be read");
+                self.diverge(context, applied, Held::Lost, "the logged image cannot be read");
                 return;
             }
         }
@@ -78,13 +102,13 @@ impl<M: StateMachine> Entity<M> {
             if let (Some(id), Some(bytes)) = (held.record.value_id, &held.value) {
                 slot.restore_value(id, Rc::clone(bytes));
             } else if held.record.value_id.is_some() {
-                self.diverge(context, held.entry, "a logged record's value is missing");
+                self.diverge(context, held.entry, Held::Lost, "a logged record's value is missing");
                 return;
             }
             slot.restore_record(held.record);
             self.apply_recovered(context);
             if let Some(chain) = held.chain {
-                self.check_chain(context, held.entry, chain);
+                self.check_logged_chain(context, held.entry, chain);
             }
         }
         self.max_chosen = self.max_chosen.max(self.applied);
@@ -93,7 +117,7 @@ impl<M: StateMachine> Entity<M> {
     fn apply_recovered(&mut self, context: &mut Context) {
         loop {
             let entry: Entry = self.applied.next();
-            if self.diverged || !self.slots.get(entry).is_some_and(|slot| slot.local().chosen) {
+            if !self.learns() || !self.slots.get(entry).is_some_and(|slot| slot.local().chosen) {
                 return;
             }
             let slot = self.slots.remove(entry).expect("just seen");

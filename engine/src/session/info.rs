@@ -119,9 +119,20 @@ fn stats(facts: &NodeFacts, lines: &mut Lines) {
 }
 
 fn replication(info: &NodeInfo, facts: &NodeFacts, lines: &mut Lines) {
-    // Every replica takes writes.
-    lines.put("role", "master");
-    lines.put("connected_slaves", 0);
+    if info.is_follower() {
+        lines.put("role", "slave");
+        let is_up = facts.follows.is_some();
+        lines.put("master_link_status", if is_up { "up" } else { "down" });
+        let text =
+            |number: Option<u64>| number.map_or_else(|| "none".to_owned(), |of| of.to_string());
+        lines.put("certus_follows_node", text(facts.follows.map(u64::from)));
+        lines.put("certus_staleness_us", text(facts.staleness_us));
+    } else {
+        // Every replica takes writes.
+        lines.put("role", "master");
+        lines.put("connected_slaves", 0);
+        lines.put("certus_follower_cores", facts.follower_cores);
+    }
     lines.put("certus_replicas", info.acceptor_count);
     let live = facts.live.iter().filter(|(_, live)| *live).count();
     lines.put("certus_replicas_live", live);
@@ -144,6 +155,7 @@ mod tests {
     use super::{SECTIONS, render_dbsize, render_info};
     use crate::session::example::node_info;
     use crate::session::node_facts::NodeFacts;
+    use crate::session::node_info::NodeInfo;
 
     fn text(sections: &[&str], facts: &NodeFacts) -> String {
         let sections: Vec<String> = sections.iter().map(|name| (*name).to_owned()).collect();
@@ -186,6 +198,27 @@ mod tests {
         assert_eq!(run_id, "00000000c0ffee00c0ffee000000000100000009");
         assert_eq!(render_dbsize(&facts), Value::Integer(7));
         assert_eq!(render_dbsize(&NodeFacts { keys: u64::MAX, ..facts }), Value::Integer(i64::MAX));
+    }
+
+    #[test]
+    fn a_follower_says_whom_it_follows_and_how_stale_it_is() {
+        let follower = NodeInfo { node_id: 16, ..node_info(3, &[1, 1, 1]) };
+        let sections = ["replication".to_owned()];
+        let told = |follows, staleness_us| {
+            let facts = NodeFacts { follows, staleness_us, ..NodeFacts::default() };
+            let Value::Verbatim { text, .. } = render_info(&follower, &facts, &sections) else {
+                panic!("INFO is a verbatim string");
+            };
+            String::from_utf8(text.to_vec()).expect("text")
+        };
+        let known = told(Some(2), Some(1_500));
+        for line in ["role:slave", "certus_follows_node:2", "certus_staleness_us:1500"] {
+            assert!(known.contains(&format!("\r\n{line}\r\n")), "{line} in {known}");
+        }
+        let unknown = told(None, None);
+        for line in ["master_link_status:down", "certus_staleness_us:none"] {
+            assert!(unknown.contains(&format!("\r\n{line}\r\n")), "{line} in {unknown}");
+        }
     }
 
     #[test]

@@ -243,7 +243,7 @@ impl Session {
             (text("proto"), Value::Integer(protocol)),
             (text("id"), Value::Integer(id)),
             (text("mode"), text("cluster")),
-            (text("role"), text("master")),
+            (text("role"), text(if self.info.is_follower() { "replica" } else { "master" })),
             (text("modules"), Value::Array(Vec::new())),
         ])
     }

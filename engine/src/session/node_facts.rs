@@ -49,6 +49,13 @@ pub struct NodeFacts {
     pub log_full_cores: u64,
     /// Whether the node is still replaying its log.
     pub loading: bool,
+    /// Cores of followers that are told what this node learns.
+    pub follower_cores: u64,
+    /// Of a follower: whom it follows, if anybody.
+    pub follows: Option<u8>,
+    /// Of a follower: how long ago it was last known to hold all that its replica held, in
+    /// microseconds; `None` while that is not known.
+    pub staleness_us: Option<u64>,
     /// For each node of the cluster its index and whether it answers, this node included.
     pub live: Vec<(u8, bool)>,
 }

@@ -75,6 +75,12 @@ impl NodeInfo {
         format!("{cluster:0>32}{node_id:02x}{core:06x}")
     }
 
+    /// Whether the node has no vote: its id is outside of the replica set.
+    #[must_use]
+    pub fn is_follower(&self) -> bool {
+        self.node_id >= self.acceptor_count
+    }
+
     /// The endpoint that this session's core answers for.
     pub(super) fn own_endpoint_id(&self) -> String {
         let core = self.address(self.node_id).filter(|own| own.has_core_ports()).map(|_| self.core);

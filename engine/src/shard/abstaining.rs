@@ -21,6 +21,7 @@ use plog::vocabulary::{EntityId, Entry};
 use crate::abstention::Abstention;
 use crate::context::{Context, Origin};
 use crate::entity::Entity;
+use crate::errors;
 use crate::request::{EntityRequest, Freshness};
 use crate::shard::entity_table::EntityTable;
 use crate::shard::{PeerCore, Shard};
@@ -125,6 +126,9 @@ impl<M: StateMachine> Shard<M> {
                 let value = self.inspect_abstaining(id);
                 self.context.answer(origin, value, Entry::ZERO);
             }
+            EntityRequest::Command(_) if self.context.config.is_follower() => {
+                self.context.turn_away(origin, errors::follower_abstains());
+            }
             EntityRequest::Command(mut command) => {
                 let is_write = M::is_write(&command.arguments);
                 if planted!("abstainer-answers-reads")
@@ -180,6 +184,8 @@ impl<M: StateMachine> Shard<M> {
             | PeerMessage::ReadCheck(_)
             | PeerMessage::CatchUp(_)
             | PeerMessage::Finish(_)
+            | PeerMessage::Compare(_)
+            | PeerMessage::Copy(_)
             | PeerMessage::Forward(_) => {
                 message.entity().is_some_and(|entity| self.is_rejoining(entity))
             }
@@ -215,7 +221,7 @@ impl<M: StateMachine> Shard<M> {
                 self.send_sweep(from, PeerMessage::LagAnswer(answer));
             }
             PeerMessage::Transfer(request) => {
-                let nothing = TransferPage { begin: request.begin, next: None };
+                let nothing = TransferPage { begin: request.begin, next: None, sent: true };
                 self.context.send_to_core(from, PeerMessage::TransferPage(nothing));
             }
             PeerMessage::ReadCheck(check) if planted!("abstainer-answers-checks") => {
@@ -231,9 +237,12 @@ impl<M: StateMachine> Shard<M> {
             | PeerMessage::Chosen(_)
             | PeerMessage::Newer(_)
             | PeerMessage::Finish(_)
+            | PeerMessage::Compare(_)
+            | PeerMessage::Copy(_)
             | PeerMessage::ReadCheck(_) => self.context.counters.abstained += 1,
             // Nobody here asks.
             PeerMessage::ReadAnswer(_)
+            | PeerMessage::Compared(_)
             | PeerMessage::CatchUpAnswer(_)
             | PeerMessage::Image(_)
             | PeerMessage::SweepAnswer(_)
@@ -241,9 +250,12 @@ impl<M: StateMachine> Shard<M> {
             | PeerMessage::TransferPage(_)
             | PeerMessage::SweepHint
             | PeerMessage::Heartbeat
-            | PeerMessage::Generations(_)
             | PeerMessage::Configuration(_)
-            | PeerMessage::Membership(_) => {}
+            | PeerMessage::Membership(_)
+            | PeerMessage::Follow(_)
+            | PeerMessage::FollowAnswer(_)
+            | PeerMessage::Told(_)
+            | PeerMessage::Generations(_) => {}
         }
         true
     }

@@ -38,6 +38,11 @@ impl CatchingUp {
         self.found.contains_key(&peer)
     }
 
+    /// Whether something that a peer showed may not be caught up with yet.
+    pub(crate) fn is_busy_with(&self, peer: AcceptorId) -> bool {
+        !self.under_way.is_empty() || self.waits_for(peer)
+    }
+
     /// Whether an entity was asked for.
     pub(crate) fn is_under_way(&self, id: EntityId) -> bool {
         self.under_way.contains(&id)
@@ -85,7 +90,9 @@ impl<M: StateMachine> Shard<M> {
         while self.catching_up.under_way.len() < CATCHING_UP_MAX {
             let is_time = |peer| self.pace.opens_at(peer) <= now;
             let Some((id, chosen, from)) = self.catching_up.next_found(is_time) else { break };
-            if self.known_chosen(id) < chosen && self.catching_up.under_way.insert(id) {
+            if self.known_chosen(id) < chosen {
+                // One that catches up already may have to go further than it knew.
+                self.catching_up.under_way.insert(id);
                 self.note_behind(id, chosen, from);
             }
         }
@@ -93,6 +100,7 @@ impl<M: StateMachine> Shard<M> {
         self.catching_up.waits_until = self.pace_lets_go_on_at();
         self.context.counters.catch_up_waits += u64::from(self.catching_up.waits_until.is_some());
         self.continue_walks();
+        self.continue_page_walks();
     }
 
     /// Lets the next entities below their floors catch up, while this core rejoins.
@@ -157,6 +165,10 @@ impl<M: StateMachine> Shard<M> {
             Reach::Absent => {
                 if self.make_room() != Room::Made {
                     self.catching_up.under_way.remove(&id);
+                    let retry_at = self.context.now.after_us(self.context.config.sweep_every_us);
+                    if let Some(following) = &mut self.following {
+                        following.note_missed(retry_at);
+                    }
                     return;
                 }
                 self.entities.insert(Entity::new(id));

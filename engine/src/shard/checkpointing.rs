@@ -79,6 +79,9 @@ pub enum NoCheckpoint {
     NothingLogged,
 }
 
+/// How long a checkpoint waits for entities whose images are lost, in microseconds.
+const HEALING_PATIENCE_US: u64 = 30_000_000;
+
 /// An image that goes into the checkpoint as it is.
 #[derive(Clone, Copy, Debug)]
 struct Copied {
@@ -107,6 +110,10 @@ struct Walk {
     has_all_pages: bool,
     /// Entities that are being loaded for it.
     loading: BTreeSet<EntityId>,
+    /// Entities whose image was lost, and that have not got another yet.
+    healing: BTreeSet<EntityId>,
+    /// These are waited for until then.
+    heals_until: Time,
     /// Images on disk that lie together, and may be joined by the next.
     run: Vec<Copied>,
     /// Those that are being read.
@@ -166,10 +173,13 @@ impl Checkpointing {
         self.walk.is_some()
     }
 
-    /// When the rate limit lets the next write start, if that is later than `now`.
+    /// When the rate limit lets the next write start, or an entity is waited for no longer, if that
+    /// is later than `now`.
     pub(crate) fn next_due(&self, now: Time) -> Option<Time> {
         let walk = self.walk.as_ref()?;
-        (walk.stage == Stage::Walking && self.next_write > now).then_some(self.next_write)
+        let heals = (!walk.healing.is_empty()).then_some(walk.heals_until);
+        let dues = heals.into_iter().chain([self.next_write]);
+        dues.filter(|due| walk.stage == Stage::Walking && *due > now).min()
     }
 }
 
@@ -273,6 +283,8 @@ impl<M: StateMachine> Shard<M> {
             page: VecDeque::new(),
             has_all_pages: false,
             loading: BTreeSet::new(),
+            healing: BTreeSet::new(),
+            heals_until: Time::default(),
             run: Vec::new(),
             runs: BTreeMap::new(),
             next_run: 0,
@@ -360,8 +372,14 @@ impl<M: StateMachine> Shard<M> {
                 }
                 self.read_run();
                 let walk = self.checkpointing.walk.as_mut().expect("still there");
-                if walk.reads() == 0 {
+                if walk.reads() > 0 {
+                    return;
+                }
+                if walk.healing.is_empty() {
                     walk.writer.finish();
+                } else if walk.heals_until <= self.context.now {
+                    self.give_up_healing();
+                    continue;
                 }
                 return;
             };
@@ -423,8 +441,14 @@ impl<M: StateMachine> Shard<M> {
             walk.writer.push_abstaining(id);
             return;
         };
-        if entity.has_diverged() {
-            walk.writer.push_abstaining(id);
+        if !entity.is_own() {
+            if walk.healing.is_empty() {
+                walk.heals_until = self.context.now.after_us(HEALING_PATIENCE_US);
+            }
+            if !entity.may_heal() {
+                walk.heals_until = self.context.now;
+            }
+            walk.healing.insert(id);
             return;
         }
         entity.relocate_open_entries(&mut self.context, walk.writer.floor());
@@ -440,6 +464,37 @@ impl<M: StateMachine> Shard<M> {
         let Some(walk) = self.checkpointing.walk.as_mut() else { return };
         if walk.loading.remove(&id) {
             self.take(id);
+        }
+    }
+
+    /// Something happened to an entity: if it was waited for, and serves again, it is taken.
+    pub(super) fn checkpoint_healed(&mut self, id: EntityId) {
+        let Some(walk) = self.checkpointing.walk.as_mut() else { return };
+        if walk.healing.contains(&id)
+            && self.entities.get(id).is_some_and(crate::entity::Entity::is_own)
+        {
+            walk.healing.remove(&id);
+            self.take(id);
+        }
+    }
+
+    /// The others did not send what was lost: it abstains, and the core rejoins at the next start.
+    fn give_up_healing(&mut self) {
+        let walk = self.checkpointing.walk.as_mut().expect("called while it walks");
+        let floor = walk.writer.floor();
+        let given_up = std::mem::take(&mut walk.healing);
+        given_up.iter().for_each(|id| walk.writer.push_abstaining(*id));
+        for id in given_up {
+            let plan = self.context.log.index().load_plan(id);
+            let known = plan.image.or_else(|| plan.records.first().copied());
+            // What is in no file is named by where the log begins that has to go.
+            let at = known.unwrap_or_else(|| Location::new(floor, 0, 8, 0));
+            if self.entities.get(id).is_some() {
+                self.drop_from_memory(id);
+            }
+            if self.abstaining.add_unreadable(id) {
+                self.context.events.push_back(Event::Unreadable { entity: id, at });
+            }
         }
     }
 
@@ -463,22 +518,24 @@ impl<M: StateMachine> Shard<M> {
     ) {
         let Some(walk) = self.checkpointing.walk.as_mut() else { return };
         let Some(images) = walk.runs.remove(&run) else { return };
+        let mut lost = Vec::new();
         for copied in images {
             let Copied { entity, applied, keys, image } = copied;
             let bytes = blocks.ok().and_then(|blocks| copy_back(image, location, blocks).ok());
             if let Some(bytes) = bytes {
                 walk.writer.push_encoded(entity, applied, bytes, keys);
                 self.context.counters.checkpoint_copies += 1;
-            } else if let Some(held) = self.entities.get_mut(entity)
-                && !held.has_diverged()
-            {
-                // Read by somebody else meanwhile, and whole then.
-                walk.writer.push(&held.take_image(), keys);
             } else {
-                walk.writer.push_abstaining(entity);
-                if self.abstaining.add_unreadable(entity) {
-                    self.context.events.push_back(Event::Unreadable { entity, at: image });
-                }
+                lost.push(entity);
+            }
+        }
+        for entity in lost {
+            // In memory it is whole, or on its way to be. Else it is read once more, by itself.
+            let is_here = self.entities.get(entity).is_some() || self.abstaining.covers(entity);
+            if is_here || !self.loading.contains_key(&entity) && !self.load(entity) {
+                self.take(entity);
+            } else if let Some(walk) = self.checkpointing.walk.as_mut() {
+                walk.loading.insert(entity);
             }
         }
     }

@@ -46,9 +46,9 @@ impl Lags {
 }
 
 impl<M: StateMachine> Shard<M> {
-    /// Whether this core remembers who lags.
+    /// Whether this core remembers who lags. A follower's tells nobody anything.
     pub(super) fn keeps_lags(&self) -> bool {
-        self.context.config.lag_entities_max > 0
+        self.context.config.lag_entities_max > 0 && !self.context.config.is_follower()
     }
 
     /// Where this core stands now. `None` when it does not remember who lags, or marks ran out.

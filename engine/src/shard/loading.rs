@@ -1,7 +1,7 @@
 //! Cold entities come back from the log when they are touched; what arrives meanwhile is parked.
 
 use net::peer::message::{CatchUpRequest, PeerMessage};
-use plog::index::LoadPlan;
+use plog::index::{EntityIndex, LoadPlan};
 use plog::location::{Location, read_back};
 use plog::log_record::LogRecord;
 use plog::memory::block_bytes;
@@ -28,6 +28,8 @@ pub(crate) struct Loading {
     bytes: usize,
     pub(super) parked: Vec<Parked>,
     begun: Time,
+    /// The image could not be read, and peers have it.
+    lost_image: Option<Location>,
 }
 
 /// A load that came to its end: the entity is in memory, and what waited for it was handled.
@@ -86,8 +88,9 @@ impl<M: StateMachine> Shard<M> {
         let bytes = usize::try_from(bytes).expect("this machine has 64-bit addresses");
         self.loading_bytes += bytes;
         let begun = self.context.now;
-        self.loading
-            .insert(id, Loading { plan, records, missing, bytes, parked: Vec::new(), begun });
+        let parked = Vec::new();
+        let loading = Loading { plan, records, missing, bytes, parked, begun, lost_image: None };
+        self.loading.insert(id, loading);
         for (position, location) in locations.into_iter().enumerate() {
             self.log_reads.start(Purpose::Load(id, position), location);
         }
@@ -141,11 +144,20 @@ impl<M: StateMachine> Shard<M> {
         record: Option<LogRecord>,
     ) {
         let Some(loading) = self.loading.get_mut(&id) else { return };
-        let Some(record) = record.filter(|record| record.entity() == id) else {
-            self.give_up(id, location);
-            return;
-        };
-        loading.records[position] = Some(record);
+        match record.filter(|record| record.entity() == id) {
+            Some(record) => loading.records[position] = Some(record),
+            // What is chosen the others have, too; what was promised stands in the records alone.
+            None if position == 0
+                && loading.plan.image.is_some()
+                && self.context.configuration.voters.count() > 1 =>
+            {
+                loading.lost_image = Some(location);
+            }
+            None => {
+                self.give_up(id, location);
+                return;
+            }
+        }
         loading.missing -= 1;
         if loading.missing > 0 {
             return;
@@ -166,7 +178,14 @@ impl<M: StateMachine> Shard<M> {
         }
         self.evict(EVICTION_STEPS);
         let mut entity = Entity::new(id);
-        entity.restore(&mut self.context, &loaded);
+        if let Some(at) = loading.lost_image {
+            let known = self.context.log.index().get(id);
+            let applied = known.map_or(Entry::ZERO, EntityIndex::applied);
+            entity.restore_without_image(&mut self.context, applied, &loaded);
+            self.context.events.push_back(Event::ImageLost { entity: id, at });
+        } else {
+            entity.restore(&mut self.context, &loaded);
+        }
         // A checkpoint that came past does not make it worth keeping.
         entity.referenced = !loading.parked.is_empty();
         let counted = self.context.log.index().get(id).map_or(0, |known| u64::from(known.keys()));
@@ -191,6 +210,9 @@ impl<M: StateMachine> Shard<M> {
         self.abstaining.add_unreadable(id);
         self.checkpoint_loaded(id);
         let _ = self.catching_up.caught_up(id);
+        if let Some(following) = &mut self.following {
+            following.note_lag(id, false);
+        }
         self.context.events.push_back(Event::Unreadable { entity: id, at });
         self.unpark(id, loading.parked);
     }

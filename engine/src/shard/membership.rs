@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use net::peer::message::PeerMessage;
+use net::peer::message::{MembershipMessage, PeerMessage};
 use plog::configuration::{Change, Configuration};
 use plog::planted;
 
@@ -112,9 +112,7 @@ impl<M: StateMachine> Shard<M> {
             PeerMessage::Generations(_) => true,
             PeerMessage::Membership(_) => self.context.config.core == DECIDING_CORE,
             _ => {
-                let members = self.context.configuration.members();
-                let is_between_members =
-                    members.contains(from.acceptor) && members.contains(self.context.me());
+                let is_between_members = self.is_between_members(from);
                 let said = self.versions.said.get(&from).copied();
                 let is_heard = is_between_members
                     && (said == Some(self.context.configuration.version)
@@ -126,14 +124,15 @@ impl<M: StateMachine> Shard<M> {
     }
 
     /// Whether this core and a peer's have anything to tell each other but their versions.
+    /// A follower hears members, and asks them.
     pub(super) fn is_between_members(&self, peer: PeerCore) -> bool {
         let members = self.context.configuration.members();
-        members.contains(self.context.me()) && members.contains(peer.acceptor)
+        let takes_part = |node| members.contains(node) || !self.context.is_replica(node);
+        takes_part(self.context.me()) && takes_part(peer.acceptor)
     }
 
     /// A message about the next configuration.
-    pub(super) fn handle_membership(&mut self, from: PeerCore, message: &PeerMessage) {
-        let PeerMessage::Membership(message) = message else { return };
+    pub(super) fn handle_membership(&mut self, from: PeerCore, message: &MembershipMessage) {
         let context = &mut self.context;
         let chosen = self.membership.handle_message(context, from.acceptor, message);
         self.adopt_chosen(chosen);
@@ -171,6 +170,7 @@ impl<M: StateMachine> Shard<M> {
         }
         self.plan_to_tell();
         self.continue_rejoining();
+        self.follow_a_voter();
     }
 
     /// Nothing that was said in an earlier version counts in a later one, and nothing that was to

@@ -18,7 +18,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use net::peer::message::{PeerMessage, ReadAnswer, ReadCheck, ReadOutcome};
+use net::peer::message::PeerMessage;
 use plog::block::AlignedBuffer;
 use plog::checkpoint::pointer::Pointer;
 use plog::checkpoint::table::Row;
@@ -45,6 +45,7 @@ use crate::shard::checkpointing::Checkpointing;
 use crate::shard::cleaning::Cleaning;
 use crate::shard::consumers::Consumers;
 use crate::shard::entity_table::EntityTable;
+use crate::shard::following::{Following, may_say};
 use crate::shard::lag::Lags;
 use crate::shard::loading::Loading;
 use crate::shard::log_reads::LogReads;
@@ -64,12 +65,15 @@ use crate::status::{Counters, Glance, ShardStatus, as_u64};
 use crate::time::Time;
 
 pub(crate) use crate::shard::entity_table::Place;
+pub(crate) use crate::shard::followers::Followers;
 
 pub use crate::shard::checkpointing::{FileJob, FileStep, NoCheckpoint};
 pub use crate::shard::consumers::{
     LOCKS_MAX, LockId, LockLost, LockRefused, LockedCheckpoint, LogFreed, MIRRORS_MAX, MirrorId,
     MirrorRefused,
 };
+pub use crate::shard::followers::FOLLOWERS_MAX;
+pub use crate::shard::following::FollowingStatus;
 pub use crate::shard::loading::FinishedLoad;
 pub use crate::shard::log_reads::{PLogRead, ReadFailed, ReadId};
 pub use crate::shard::pace::{CatchUpRates, Rate, share_of_rate};
@@ -81,12 +85,15 @@ mod cleaning;
 mod consumers;
 mod digest;
 mod entity_table;
+mod followers;
+mod following;
 mod generations;
 mod lag;
 mod loading;
 mod log_reads;
 mod membership;
 mod memory;
+mod messages;
 mod pace;
 mod rejoining;
 mod relays;
@@ -162,6 +169,8 @@ pub struct Shard<M: StateMachine> {
     transfer: Option<Transfer>,
     /// The same for others.
     transfer_pages: TransferPages,
+    /// Of a follower's core: whom it follows. A replica's has none.
+    following: Option<Box<Following>>,
     /// A later generation of this replica is about.
     is_superseded: bool,
     relays: Relays,
@@ -209,6 +218,7 @@ impl<M: StateMachine> Shard<M> {
             settling: None,
             transfer: None,
             transfer_pages: TransferPages::default(),
+            following: config.is_follower().then(Box::default),
             is_superseded: false,
             relays: Relays::default(),
             parked: 0,
@@ -280,7 +290,8 @@ impl<M: StateMachine> Shard<M> {
     pub fn finish_recovery(&mut self, tail: Option<RecoveredTail>, checkpoint: Option<Pointer>) {
         let index = self.recovering.take().expect("recovery is finished once");
         self.context.log = Log::new(self.log_config, tail).with_index(index);
-        self.context.log.index_mut().keep_advances(self.context.config.lag_entities_max);
+        let advances = if self.keeps_lags() { self.context.config.lag_entities_max } else { 0 };
+        self.context.log.index_mut().keep_advances(advances);
         self.checkpointing = Checkpointing::after(checkpoint, self.log_config.segment_size);
     }
 
@@ -306,9 +317,14 @@ impl<M: StateMachine> Shard<M> {
     }
 
     fn request(&mut self, origin: Origin, entity: EntityId, request: EntityRequest) {
-        if !self.context.is_member() {
+        if !self.context.is_member() && !self.context.config.is_follower() {
             self.context.counters.commands_removed += 1;
             self.context.turn_away(origin, errors::removed());
+            return;
+        }
+        if let Some(refusal) = self.follower_refusal(&request) {
+            self.context.counters.follower_refusals += 1;
+            self.context.turn_away(origin, refusal);
             return;
         }
         if self.is_rejoining(entity) {
@@ -320,6 +336,11 @@ impl<M: StateMachine> Shard<M> {
             return;
         }
         match self.reach(entity) {
+            // While a copy is in doubt, its clients are served through the others.
+            Reach::Ready if is_command(&request) && self.is_in_doubt(entity) => {
+                self.request_abstaining(origin, entity, request);
+                return;
+            }
             Reach::Ready => {}
             Reach::Absent => {
                 match self.make_room() {
@@ -359,180 +380,14 @@ impl<M: StateMachine> Shard<M> {
         });
     }
 
+    fn is_in_doubt(&self, id: EntityId) -> bool {
+        self.entities.get(id).is_some_and(Entity::has_diverged)
+    }
+
     /// Says which entities are about to be used. Changes nothing: it only touches them, one after
     /// the other, so that the processor waits for their memory once and not each time.
     pub fn expect(&mut self, entities: impl Iterator<Item = EntityId>) {
         self.entities.touch(entities);
-    }
-
-    /// A message from a peer's core. Its content was validated when it was decoded. `generation`
-    /// is the one that the sender was of, as its link's handshake said.
-    pub fn handle_message(
-        &mut self,
-        now: Time,
-        from: PeerCore,
-        generation: Generation,
-        message: PeerMessage,
-    ) {
-        self.context.now = now;
-        if from.acceptor == self.context.me() || from.acceptor.0 >= self.context.config.replicas {
-            return;
-        }
-        self.learn_generation(from.acceptor, generation);
-        if generation < self.context.generations[from.acceptor.index()] || self.is_superseded {
-            self.context.counters.messages_outdated += 1;
-            return;
-        }
-        if self.hears(from, &message) {
-            self.message(from, message);
-        }
-        self.settle_memory();
-    }
-
-    fn message(&mut self, from: PeerCore, message: PeerMessage) {
-        if matches!(message, PeerMessage::Membership(_)) {
-            self.handle_membership(from, &message);
-            return;
-        }
-        if self.took_abstaining(from, &message) {
-            return;
-        }
-        match message {
-            PeerMessage::Heartbeat | PeerMessage::Configuration(_) | PeerMessage::Membership(_) => {
-            }
-            PeerMessage::Generations(notice) => {
-                for (member, generation) in (0..).map(AcceptorId).zip(notice.known) {
-                    self.learn_generation(member, generation);
-                }
-            }
-            PeerMessage::ForwardAnswer(answer) if self.relays.holds(answer.forward) => {
-                self.relays.handle_answer(&mut self.context, from.acceptor, &answer);
-            }
-            PeerMessage::Sweep(request) => self.answer_sweep(from, request),
-            PeerMessage::SweepAnswer(answer) => {
-                self.take_rejoin_page(from, &answer);
-                self.take_settle_page(from, &answer);
-            }
-            PeerMessage::Lag(request) => self.answer_lag(from, &request),
-            PeerMessage::LagAnswer(answer) => self.handle_lag_answer(from, answer),
-            PeerMessage::SweepHint => {
-                self.start_sweep(from);
-                self.ask_for_page_again(from);
-            }
-            PeerMessage::Transfer(request) => self.answer_transfer(from, request),
-            PeerMessage::TransferPage(page) => self.handle_transfer_page(from, page),
-            PeerMessage::Image(ref image) if self.took_transferred(from, image) => {
-                self.count_caught_up(from.acceptor, &message);
-                self.message_for_entity(from, message);
-            }
-            PeerMessage::CatchUp(request) => self.serve_catch_up(from, request),
-            PeerMessage::ReadCheck(check) if self.reach(check.entity) == Reach::Absent => {
-                // The index has the last word: nothing of this entity was ever written here.
-                self.call_empty(from.acceptor, check);
-                if check.entry > Entry::ZERO.next() {
-                    self.note_behind(check.entity, check.entry.previous(), from.acceptor);
-                }
-            }
-            PeerMessage::ReadAnswer(_)
-            | PeerMessage::CatchUpAnswer(_)
-            | PeerMessage::Image(_)
-            | PeerMessage::ForwardAnswer(_) => {
-                self.count_caught_up(from.acceptor, &message);
-                // Answers: whoever asked is in memory, or no longer cares.
-                let id = message.entity().expect("answers are about an entity");
-                if self.entities.get(id).is_some() {
-                    self.deliver(id, from.acceptor, message);
-                }
-            }
-            PeerMessage::Entry(_)
-            | PeerMessage::Chosen(_)
-            | PeerMessage::Newer(_)
-            | PeerMessage::ReadCheck(_)
-            | PeerMessage::Finish(_)
-            | PeerMessage::Forward(_) => self.message_for_entity(from, message),
-        }
-    }
-
-    /// Answers a read check of an entity of which nothing was ever written here.
-    fn call_empty(&mut self, reader: AcceptorId, check: ReadCheck) {
-        let answer = ReadAnswer {
-            entity: check.entity,
-            entry: check.entry,
-            check: check.check,
-            outcome: ReadOutcome::Empty,
-            max_chosen: Entry::ZERO,
-            applied: Entry::ZERO,
-            chain: 0,
-        };
-        self.context.send(reader, PeerMessage::ReadAnswer(answer));
-    }
-
-    fn message_for_entity(&mut self, from: PeerCore, message: PeerMessage) {
-        let id = message.entity().expect("these are about an entity");
-        if self.entities.get(id).is_none() && self.is_far_over_memory() {
-            self.context.counters.messages_refused += 1;
-            return;
-        }
-        match self.reach(id) {
-            Reach::Ready => {}
-            Reach::Absent => {
-                if self.make_room() != Room::Made {
-                    self.context.counters.messages_refused += 1;
-                    return;
-                }
-                self.entities.insert(Entity::new(id));
-            }
-            Reach::Loading => {
-                self.park_message(id, from, message);
-                return;
-            }
-            Reach::Abstaining => return,
-        }
-        self.deliver(id, from.acceptor, message);
-    }
-
-    fn deliver(&mut self, id: EntityId, from: AcceptorId, message: PeerMessage) {
-        let log_is_full = self.context.log.is_full();
-        self.with_entity(id, |entity, context| match message {
-            // A vote has to be logged: better to lose the request than to grow without bound.
-            PeerMessage::Entry(_)
-            | PeerMessage::CatchUpAnswer(_)
-            | PeerMessage::Image(_)
-            | PeerMessage::Finish(_)
-                if log_is_full =>
-            {
-                context.counters.messages_refused += 1;
-            }
-            PeerMessage::Chosen(notice) if log_is_full => {
-                entity.handle_behind(context, from, notice.entry);
-            }
-            PeerMessage::Entry(message) => entity.handle_entry_message(context, from, &message),
-            PeerMessage::Chosen(notice) => entity.handle_chosen(context, from, &notice),
-            PeerMessage::Newer(notice) => entity.handle_newer(context, from, notice),
-            PeerMessage::ReadCheck(check) => entity.handle_read_check(context, from, check),
-            PeerMessage::Finish(request) => entity.handle_finish(context, from, request.entry),
-            PeerMessage::ReadAnswer(answer) => entity.handle_read_answer(context, from, answer),
-            PeerMessage::CatchUpAnswer(answer) => {
-                entity.handle_catch_up_answer(context, from, &answer);
-            }
-            PeerMessage::Image(image) => entity.handle_image(context, from, &image),
-            PeerMessage::Forward(command) => entity.handle_forward(context, from, &command),
-            PeerMessage::ForwardAnswer(answer) => {
-                entity.handle_forward_answer(context, from, &answer);
-            }
-            PeerMessage::CatchUp(_)
-            | PeerMessage::Transfer(_)
-            | PeerMessage::TransferPage(_)
-            | PeerMessage::Sweep(_)
-            | PeerMessage::SweepAnswer(_)
-            | PeerMessage::SweepHint
-            | PeerMessage::Lag(_)
-            | PeerMessage::LagAnswer(_)
-            | PeerMessage::Heartbeat
-            | PeerMessage::Configuration(_)
-            | PeerMessage::Membership(_)
-            | PeerMessage::Generations(_) => unreachable!("handled by the shard"),
-        });
     }
 
     /// The write polled last is durable.
@@ -543,6 +398,7 @@ impl<M: StateMachine> Shard<M> {
         while let Some(item) = self.context.gate.release(durable) {
             match item {
                 Gated::Message(outgoing) => self.context.messages.push_back(outgoing),
+                Gated::FollowAnswer(to, answer) => self.answer_follower(to, answer),
                 Gated::OwnVote(id, entry) => {
                     if self.entities.get(id).is_some() {
                         self.with_entity(id, |entity, context| {
@@ -574,8 +430,17 @@ impl<M: StateMachine> Shard<M> {
     /// An inbound link from a peer's core is up: what it sends arrives from now on.
     pub fn handle_peer_up(&mut self, now: Time, peer: PeerCore, life: PeerLife) {
         self.context.now = now;
+        if !self.context.is_replica(peer.acceptor) {
+            return; // it asks when it wants something, and tells nothing
+        }
         self.learn_generation(peer.acceptor, life.generation);
         self.context.links_up[peer.acceptor.index()] += 1;
+        if self.context.config.is_follower() {
+            if !self.abstaining.is_whole_shard() {
+                self.follow_peer_up(peer, life.core_count);
+            }
+            return;
+        }
         self.add_sweep_link(peer, life.core_count);
         self.greet(peer);
         self.meet_with(peer, life.core_count);
@@ -594,11 +459,16 @@ impl<M: StateMachine> Shard<M> {
     /// An inbound link went down.
     pub fn handle_peer_down(&mut self, now: Time, peer: PeerCore) {
         self.context.now = now;
+        if !self.context.is_replica(peer.acceptor) {
+            self.forget_follower(peer);
+            return;
+        }
         let links = &mut self.context.links_up[peer.acceptor.index()];
         *links = links.checked_sub(1).expect("a link goes down after it came up");
         self.sweeps.forget(peer);
         self.transfer_pages.forget(peer);
         self.rejoin_peer_down(peer);
+        self.follow_peer_down(peer);
     }
 
     /// The world had to drop messages to a peer's core.
@@ -623,6 +493,7 @@ impl<M: StateMachine> Shard<M> {
         }
         self.relays.handle_tick(&mut self.context);
         self.expire_locks();
+        self.continue_following();
         self.continue_sweeps();
         self.continue_transfer();
         if self.catching_up.next_due().is_some_and(|due| due <= now) {
@@ -659,7 +530,10 @@ impl<M: StateMachine> Shard<M> {
     /// The next message.
     #[must_use]
     pub fn poll_message(&mut self) -> Option<Outgoing> {
-        self.context.messages.pop_front()
+        let outgoing = self.context.messages.pop_front()?;
+        let may_leave = !self.context.config.is_follower() || may_say(&outgoing.message);
+        assert!(may_leave, "a follower has no say: {outgoing:?}");
+        Some(outgoing)
     }
 
     /// The next reply.
@@ -694,6 +568,7 @@ impl<M: StateMachine> Shard<M> {
             self.next_membership_due(),
             self.next_settling_due(),
             self.next_transfer_due(),
+            self.following.as_deref().and_then(Following::next_due),
             self.checkpointing.next_due(self.context.now),
             self.cleaning.next_due(self.context.now),
             self.consumers.next_due(),
@@ -757,7 +632,8 @@ impl<M: StateMachine> Shard<M> {
             loading: as_u64(self.loading.len()),
             parked: as_u64(self.parked),
             timers: as_u64(self.context.timers.len()),
-            abstaining: as_u64(self.abstaining.count()) + self.context.counters.diverged,
+            abstaining: as_u64(self.abstaining.count()) + self.context.in_doubt,
+            in_doubt: self.context.in_doubt,
             lsn_appended: self.context.log.appended().0,
             lsn_durable: self.context.log.durable().0,
         }
@@ -786,6 +662,7 @@ impl<M: StateMachine> Shard<M> {
             behind: as_u64(self.catching_up.behind()),
             sweep_left: self.sweeps.left(),
             unconfirmed: self.unconfirmed(),
+            followers: as_u64(self.context.followers.count(self.context.now)),
             timers: glance.timers,
             abstaining: glance.abstaining,
             abstaining_cores: u64::from(self.abstaining.is_whole_shard()),
@@ -813,7 +690,8 @@ impl<M: StateMachine> Shard<M> {
     /// Applied entry and chain of an entity in memory: for checkers.
     #[must_use]
     pub fn applied(&self, id: EntityId) -> Option<(Entry, u32)> {
-        self.entities.get(id).map(|entity| (entity.applied(), entity.chain()))
+        let known = self.entities.get(id).filter(|entity| entity.learns())?;
+        Some((known.applied(), known.chain()))
     }
 
     /// An entity in memory as [`crate::entity_state`] encodes it: for checkers.
@@ -824,7 +702,8 @@ impl<M: StateMachine> Shard<M> {
 
     /// Every entity in memory with its applied entry and chain, in a stable order: for checkers.
     pub fn chains(&self) -> impl Iterator<Item = (EntityId, Entry, u32)> {
-        self.entities.iter().map(|entity| (entity.id, entity.applied(), entity.chain()))
+        let known = self.entities.iter().filter(|entity| entity.learns());
+        known.map(|entity| (entity.id, entity.applied(), entity.chain()))
     }
 
     // Inside.
@@ -857,8 +736,12 @@ impl<M: StateMachine> Shard<M> {
         action(entity, &mut self.context);
         self.keys = self.keys - before + u64::from(entity.key_count());
         let applied = entity.applied();
-        let is_behind = entity.is_behind() && !entity.has_diverged();
+        let is_behind = entity.is_behind() && entity.learns();
         self.entities.recount(id);
+        self.checkpoint_healed(id);
+        if let Some(following) = &mut self.following {
+            following.note_lag(id, is_behind);
+        }
         let has_reached_floor = !self.context.floors.is_empty() && self.reach_floor(id, applied);
         let is_below_floor = self.context.floors.contains_key(&id);
         if !is_behind && !is_below_floor && self.catching_up.caught_up(id) {
@@ -868,6 +751,10 @@ impl<M: StateMachine> Shard<M> {
             self.continue_rejoining();
         }
     }
+}
+
+fn is_command(request: &EntityRequest) -> bool {
+    matches!(request, EntityRequest::Command(_))
 }
 
 /// Where an entity is.

@@ -82,6 +82,12 @@ impl<M: StateMachine> Shard<M> {
         checkpoint: Option<Pointer>,
         cause: Abstention,
     ) {
+        if self.context.config.is_follower() {
+            // It promised nothing, so that there is nothing it must not vote on.
+            self.finish_recovery(tail, checkpoint);
+            self.context.events.push_back(Event::BegunAnew);
+            return;
+        }
         assert!(
             cause.since.generation() < self.context.config.epoch.generation(),
             "what was lost in a generation is made up for by the next"
@@ -220,8 +226,8 @@ impl<M: StateMachine> Shard<M> {
         };
         let is_swept = |peer: AcceptorId| {
             let Some(count) = core_counts.get(&peer).copied() else { return false };
-            let common = greatest_common_divisor(count, config.core_count);
-            let mut cores = (0..count).filter(|core| core % common == config.core % common);
+            let own = (config.core, config.core_count);
+            let mut cores = (0..count).filter(|core| shares_entities((*core, count), own));
             cores.all(|core| {
                 walks.get(&PeerCore { acceptor: peer, core }).is_some_and(|walk| walk.is_done)
             })
@@ -319,6 +325,12 @@ impl<M: StateMachine> Shard<M> {
     }
 }
 
-pub(super) fn greatest_common_divisor(a: u16, b: u16) -> u16 {
+/// Whether two cores, each with the number of cores of its node, own entities in common.
+pub(super) fn shares_entities((a, a_count): (u16, u16), (b, b_count): (u16, u16)) -> bool {
+    let common = greatest_common_divisor(a_count, b_count);
+    a % common == b % common
+}
+
+fn greatest_common_divisor(a: u16, b: u16) -> u16 {
     if b == 0 { a } else { greatest_common_divisor(b, a % b) }
 }

@@ -1,4 +1,5 @@
-//! Commands for entities that abstain: a live replica does them, and its answer goes to the client.
+//! Commands for entities that abstain or are in doubt: a live replica does them, and its answer
+//! goes to the client.
 //!
 //! A command that was asked of one replica may be asked of the next after silence or a refusal,
 //! because it carries a request id, the client's or one made for it: however many replicas propose

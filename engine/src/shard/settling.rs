@@ -19,7 +19,7 @@ use plog::vocabulary::{AcceptorId, EntityId, Entry, Lsn};
 
 use crate::context::Event;
 use crate::entity::Entity;
-use crate::shard::rejoining::greatest_common_divisor;
+use crate::shard::rejoining::shares_entities;
 use crate::shard::sweep::PAGE;
 use crate::shard::{PeerCore, Reach, Room, Shard};
 use crate::state_machine::StateMachine;
@@ -229,8 +229,8 @@ impl<M: StateMachine> Shard<M> {
         let core_count = |acceptor| self.sweeps.core_count(acceptor);
         let is_walked = |peer: AcceptorId| {
             let Some(count) = core_count(peer) else { return false };
-            let common = greatest_common_divisor(count, config.core_count);
-            let mut cores = (0..count).filter(|core| core % common == config.core % common);
+            let own = (config.core, config.core_count);
+            let mut cores = (0..count).filter(|core| shares_entities((*core, count), own));
             cores.all(|core| {
                 let walk = settling.walks.get(&PeerCore { acceptor: peer, core });
                 walk.is_some_and(|walk| walk.is_done)

@@ -35,7 +35,7 @@ use crate::state_machine::StateMachine;
 use crate::status::as_u64;
 use crate::time::Time;
 
-/// Entities asked for at a time by a core that rejoins.
+/// Entities asked for at a time by a core that rejoins, or follows.
 pub(super) const PAGE: u32 = 512;
 
 /// An unanswered page is asked for again after this time, in microseconds.
@@ -469,11 +469,11 @@ impl<M: StateMachine> Shard<M> {
     }
 
     /// Whether an entity has to catch up before anything may be confirmed. One that abstains does
-    /// so in the next generation, which has confirmed nothing; and with one that diverged, nothing
+    /// so in the next generation, which has confirmed nothing; and while one is in doubt, nothing
     /// is confirmed at all.
     fn is_owed(&self, id: EntityId, chosen: Entry) -> bool {
-        let has_diverged = self.entities.get(id).is_some_and(crate::entity::Entity::has_diverged);
-        self.known_chosen(id) < chosen && !has_diverged && !self.abstaining.covers(id)
+        let learns = self.entities.get(id).is_none_or(crate::entity::Entity::learns);
+        self.known_chosen(id) < chosen && learns && !self.abstaining.covers(id)
     }
 
     /// Looks whether all that a walk found is here; then what was learned has to become durable.
@@ -502,7 +502,7 @@ impl<M: StateMachine> Shard<M> {
             return;
         }
         let known = self.sweeps.known.get(&peer).copied().unwrap_or_default();
-        let is_whole = !walk.has_lost_count && self.context.counters.diverged == 0;
+        let is_whole = !walk.has_lost_count && self.context.in_doubt == 0;
         match walk.to {
             None => self.rest(peer, false),
             Some(_) if !is_whole => self.rest(peer, true),
@@ -590,7 +590,7 @@ impl<M: StateMachine> Shard<M> {
         }
     }
 
-    /// A peer that rejoins walks all entities of this shard.
+    /// A peer that rejoins, or a follower, walks all entities of this shard.
     pub(super) fn answer_sweep(&mut self, from: PeerCore, request: SweepRequest) {
         let limit = request.limit.min(PAGE);
         let limit = usize::try_from(limit).expect("a page is small");
@@ -618,7 +618,8 @@ impl<M: StateMachine> Shard<M> {
             .collect();
         // Whoever may have lost something cannot say what was promised.
         let is_whole = self.rejoining.is_none() && self.abstaining.count() == 0;
-        let counts_for = is_whole.then(|| self.context.generations[from.acceptor.index()]);
+        let generation = self.context.generations.get(from.acceptor.index()).copied();
+        let counts_for = generation.filter(|_| is_whole && self.context.is_replica(from.acceptor));
         let after = request.after;
         let answer = SweepAnswer { after, entities, done, counts_for };
         self.context.send_to_core(from, PeerMessage::SweepAnswer(answer));

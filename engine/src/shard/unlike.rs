@@ -48,6 +48,16 @@ impl Unlike {
         self.named.clear();
     }
 
+    /// A peer showed the same chain: what it said before is over.
+    fn agree(&mut self, id: EntityId, peer: AcceptorId) {
+        if let Some((_, peers)) = self.named.get_mut(&id) {
+            *peers &= !(1 << peer.0);
+            if *peers == 0 {
+                self.named.remove(&id);
+            }
+        }
+    }
+
     /// What an earlier generation of a replica said, nobody says any more.
     pub(crate) fn forget(&mut self, member: AcceptorId) {
         for (_, peers) in self.named.values_mut() {
@@ -69,6 +79,9 @@ impl<M: StateMachine> Shard<M> {
         } else {
             known.and_then(|known| known.chain_at(chosen))
         };
+        if own == Some(chain) {
+            self.unlike.agree(id, from);
+        }
         if own.is_none_or(|own| own == chain) {
             return;
         }
@@ -121,6 +134,12 @@ mod tests {
         assert_eq!(unlike.note(ONE, Entry(6), AcceptorId(2)), Some((1, true)));
         unlike.forget(AcceptorId(2));
         assert_eq!(unlike.note(ONE, Entry(6), AcceptorId(1)), Some((1, true)));
+        assert_eq!(unlike.note(ONE, Entry(6), AcceptorId(0)), Some((2, true)));
+        unlike.agree(ONE, AcceptorId(1));
+        assert_eq!(unlike.note(ONE, Entry(6), AcceptorId(2)), Some((2, true)));
+        unlike.agree(ONE, AcceptorId(0));
+        unlike.agree(ONE, AcceptorId(2));
+        assert!(unlike.named.is_empty());
     }
 
     #[test]

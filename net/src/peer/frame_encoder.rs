@@ -219,6 +219,9 @@ pub fn archived_size(message: &PeerMessage) -> usize {
             | LagFound::Equal
             | LagFound::EqualWithoutChains => 0,
         },
+        PeerMessage::Told(message) => {
+            message.value.as_ref().map_or(0, |told| told.value.bytes.len())
+        }
         PeerMessage::Newer(_)
         | PeerMessage::ReadCheck(_)
         | PeerMessage::ReadAnswer(_)
@@ -232,7 +235,12 @@ pub fn archived_size(message: &PeerMessage) -> usize {
         | PeerMessage::Transfer(_)
         | PeerMessage::TransferPage(_)
         | PeerMessage::Configuration(_)
-        | PeerMessage::Membership(_) => 0,
+        | PeerMessage::Membership(_)
+        | PeerMessage::Compare(_)
+        | PeerMessage::Compared(_)
+        | PeerMessage::Copy(_)
+        | PeerMessage::Follow(_)
+        | PeerMessage::FollowAnswer(_) => 0,
     };
     size_of::<ArchivedPeerMessage>() + outside
 }
@@ -260,6 +268,12 @@ pub(crate) fn message_kind(message: &PeerMessage) -> &'static str {
         PeerMessage::LagAnswer(_) => "lag answer",
         PeerMessage::Transfer(_) => "transfer",
         PeerMessage::TransferPage(_) => "transfer page",
+        PeerMessage::Compare(_) => "compare",
+        PeerMessage::Compared(_) => "compared",
+        PeerMessage::Copy(_) => "copy",
+        PeerMessage::Follow(_) => "follow",
+        PeerMessage::FollowAnswer(_) => "follow answer",
+        PeerMessage::Told(_) => "told",
         PeerMessage::Configuration(_) => "configuration",
         PeerMessage::Membership(_) => "membership",
     }

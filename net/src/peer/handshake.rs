@@ -30,6 +30,34 @@ pub const ANY_CORE: u16 = u16::MAX;
 /// Where the checksum stands.
 const CHECKSUM_OFFSET: usize = 52;
 
+/// What a node is to the others.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Role {
+    /// A member of the replica set: it votes.
+    #[default]
+    Replica,
+    /// It only learns. Its id is outside of the replica set.
+    Follower {
+        /// Where its core 0 listens for replicas, at the address that it dials from; not 0. Core j
+        /// listens on the port + j.
+        peer_port: u16,
+    },
+}
+
+impl Role {
+    /// Its two bytes in a [`Hello`].
+    fn to_wire(self) -> u16 {
+        match self {
+            Self::Replica => 0,
+            Self::Follower { peer_port } => peer_port,
+        }
+    }
+
+    fn from_wire(peer_port: u16) -> Self {
+        if peer_port == 0 { Self::Replica } else { Self::Follower { peer_port } }
+    }
+}
+
 /// What a node tells about itself in a handshake.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct LocalNode {
@@ -47,6 +75,8 @@ pub struct LocalNode {
     pub core_count: u16,
     /// The core that dials or accepts.
     pub core: u16,
+    /// What it is to the others.
+    pub role: Role,
 }
 
 /// What a node already knows about another.
@@ -84,6 +114,8 @@ pub struct PeerIdentity {
     /// This node's core that the connection is for: on the acceptor's side the core the dialler
     /// wants, which is not always the one that accepted.
     pub local_core: u16,
+    /// What it is, if it dialled; whoever was dialled is what it was dialled as.
+    pub role: Role,
 }
 
 /// What the dialler opens with.
@@ -250,7 +282,7 @@ impl Hello {
         bytes[44..46].copy_from_slice(&self.sender.core_count.to_le_bytes());
         bytes[46..48].copy_from_slice(&self.sender.core.to_le_bytes());
         bytes[48..50].copy_from_slice(&self.receiver_core.to_le_bytes());
-        // 50..52 are reserved.
+        bytes[50..52].copy_from_slice(&self.sender.role.to_wire().to_le_bytes());
         seal(bytes)
     }
 
@@ -266,6 +298,7 @@ impl Hello {
                 boot_epoch: u32_at(bytes, 40),
                 core_count: u16_at(bytes, 44),
                 core: u16_at(bytes, 46),
+                role: Role::from_wire(u16_at(bytes, 50)),
             },
             receiver_node_id: bytes[15],
             receiver_core: u16_at(bytes, 48),

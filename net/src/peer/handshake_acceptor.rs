@@ -2,7 +2,7 @@
 
 use crate::peer::handshake::{
     ANY_CORE, Collector, HANDSHAKE_SIZE, HandshakeError, Hello, Kind, LocalNode, PeerIdentity,
-    Remembered, VERSIONS, Welcome, check_remembered, kind_of,
+    Remembered, Role, VERSIONS, Welcome, check_remembered, kind_of,
 };
 use crate::peer::refusal::Refusal;
 
@@ -125,7 +125,15 @@ impl HandshakeAcceptor {
         if node_id == local.node_id {
             return Err(Refusal::OwnId { node_id });
         }
-        let remembered = remembered(node_id);
+        // A follower promises nothing, so that of its earlier lives nothing need be known.
+        let is_follower = matches!(sender.role, Role::Follower { .. });
+        if is_follower && node_id < local.replicas {
+            return Err(Refusal::FollowerId { node_id, replicas: local.replicas });
+        }
+        if is_follower && local.role != Role::Replica {
+            return Err(Refusal::NotAReplica { node_id: local.node_id });
+        }
+        let remembered = if is_follower { Remembered::NeverMet } else { remembered(node_id) };
         if remembered == Remembered::Unknown {
             return Err(Refusal::UnknownNode { node_id });
         }
@@ -151,6 +159,7 @@ impl HandshakeAcceptor {
             core_count: sender.core_count,
             core: sender.core,
             local_core,
+            role: sender.role,
         };
         let welcome = Welcome {
             version,

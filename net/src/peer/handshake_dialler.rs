@@ -2,7 +2,7 @@
 
 use crate::peer::handshake::{
     ANY_CORE, Collector, HANDSHAKE_SIZE, HandshakeError, Hello, Kind, LocalNode, PeerIdentity,
-    Remembered, VERSIONS, Welcome, check_remembered, kind_of,
+    Remembered, Role, VERSIONS, Welcome, check_remembered, kind_of,
 };
 use crate::peer::refusal::Refusal;
 
@@ -150,6 +150,7 @@ impl HandshakeDialler {
             core_count: welcome.core_count,
             core: welcome.core,
             local_core: self.local.core,
+            role: Role::Replica,
         })
     }
 }

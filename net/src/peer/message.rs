@@ -57,8 +57,20 @@ pub enum PeerMessage {
     LagAnswer(LagAnswer),
     /// Asks for many whole entities: [`PeerMessage::Image`]s, then a [`PeerMessage::TransferPage`].
     Transfer(TransferRequest),
-    /// The images that a [`TransferRequest`] asked for have been sent.
+    /// Where the page that a [`TransferRequest`] asked for ends; again when its images were sent.
     TransferPage(TransferPage),
+    /// Asks for the chain of an entity of which the sender's copy is in doubt.
+    Compare(CompareRequest),
+    /// Answer to a [`CompareRequest`]. Only a copy that is the sender's own has a word.
+    Compared(CompareAnswer),
+    /// Asks for an entity's [`PeerMessage::Image`] in place of a copy that a majority contradicts.
+    Copy(CopyRequest),
+    /// A follower's core asks to be told of what the receiver learns; said again now and then.
+    Follow(FollowRequest) = 23,
+    /// Answer to a [`FollowRequest`].
+    FollowAnswer(FollowAnswer),
+    /// To a follower's core: an entry was learned.
+    Told(ToldNotice),
     /// The configuration by which the sender goes. What follows in the frame is said in it.
     Configuration(Configuration) = 28,
     /// About the next configuration.
@@ -447,13 +459,102 @@ pub struct TransferRequest {
     pub core_count: u16,
 }
 
-/// The end of a page of images.
+/// The end of a page of images. It is told at once, so that the next page can be asked for while
+/// this one is read and sent, and again after the images.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Eq, PartialEq)]
 pub struct TransferPage {
     /// The place that was asked with.
     pub begin: Option<EntityId>,
     /// Where the next page begins; `None` when there is none.
     pub next: Option<EntityId>,
+    /// Whether all images of this page have been sent.
+    pub sent: bool,
+}
+
+/// Asks how far the receiver's copy of an entity is, and for its chain there.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Eq, PartialEq)]
+pub struct CompareRequest {
+    /// The entity.
+    pub entity: EntityId,
+    /// Names this round of questions, so that a word of an earlier one never counts.
+    pub check: u64,
+}
+
+/// A replica's word on an entity's history.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Eq, PartialEq)]
+pub struct CompareAnswer {
+    /// The entity.
+    pub entity: EntityId,
+    /// The question's name.
+    pub check: u64,
+    /// The last entry the sender applied.
+    pub applied: Entry,
+    /// The checksum chain there.
+    pub chain: u32,
+}
+
+/// Asks for a whole entity, at an entry or a later one. Who has no such copy, or one that is itself
+/// in doubt, does not answer.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Eq, PartialEq)]
+pub struct CopyRequest {
+    /// The entity.
+    pub entity: EntityId,
+    /// The last entry the asker applied.
+    pub entry: Entry,
+}
+
+/// Asks the receiver's core to tell the sender, a follower's core, of every entry that it learns.
+/// Holds for a while; who is to be told on says it again in time.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Eq, PartialEq)]
+pub struct FollowRequest {
+    /// Names the question, unique within the sender's boot and core.
+    pub number: u64,
+    /// The stream of notices that it follows; `None` before it was told of one. Where that is not
+    /// the receiver's, another begins.
+    pub stream: Option<u64>,
+    /// Cores of the sender's node, at least 1: it is told of the entities that its core owns.
+    pub core_count: u16,
+}
+
+/// Answer to a [`FollowRequest`].
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Eq, PartialEq)]
+pub struct FollowAnswer {
+    /// The question's name.
+    pub number: u64,
+    /// Names the stream of notices, unique within the sender's generation and core: another name
+    /// than before says that some may be missing between the two. `None`: the sender tells nothing,
+    /// because it is not whole, or has too many followers.
+    pub stream: Option<u64>,
+    /// How many notices of the stream were sent so far; what the sender learned before the stream
+    /// began is in its sweeps from now on.
+    pub told: u64,
+}
+
+/// The value of an entry that a follower is told of.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub struct ToldValue {
+    /// A ballot at which it was chosen.
+    pub ballot: Ballot,
+    /// The value's name and bytes.
+    pub value: CarriedValue,
+}
+
+/// An entry that the sender has applied, for one of its followers.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub struct ToldNotice {
+    /// The stream that the notice belongs to.
+    pub stream: u64,
+    /// Its place in the stream, from 1.
+    pub number: u64,
+    /// The entity.
+    pub entity: EntityId,
+    /// The entry.
+    pub entry: Entry,
+    /// The checksum chain at this entry.
+    pub chain: u32,
+    /// What was chosen there; `None` when the sender took the whole entity over from another
+    /// replica, and the follower has to ask for what it misses.
+    pub value: Option<ToldValue>,
 }
 
 impl PeerMessage {
@@ -472,6 +573,10 @@ impl PeerMessage {
             Self::Forward(message) => Some(message.entity),
             Self::ForwardAnswer(message) => Some(message.entity),
             Self::Finish(message) => Some(message.entity),
+            Self::Compare(message) => Some(message.entity),
+            Self::Compared(message) => Some(message.entity),
+            Self::Copy(message) => Some(message.entity),
+            Self::Told(message) => Some(message.entity),
             Self::Sweep(_)
             | Self::SweepAnswer(_)
             | Self::SweepHint
@@ -482,7 +587,9 @@ impl PeerMessage {
             | Self::Transfer(_)
             | Self::TransferPage(_)
             | Self::Configuration(_)
-            | Self::Membership(_) => None,
+            | Self::Membership(_)
+            | Self::Follow(_)
+            | Self::FollowAnswer(_) => None,
         }
     }
 
@@ -498,6 +605,7 @@ impl PeerMessage {
             Self::Image(image) => image.state.len(),
             Self::Forward(command) => command.arguments.iter().map(Vec::len).sum(),
             Self::ForwardAnswer(answer) => answer.reply.as_ref().map_or(0, Vec::len),
+            Self::Told(notice) => notice.value.as_ref().map_or(0, |told| told.value.bytes.len()),
             Self::Newer(_)
             | Self::ReadCheck(_)
             | Self::ReadAnswer(_)
@@ -512,6 +620,11 @@ impl PeerMessage {
             | Self::TransferPage(_)
             | Self::Configuration(_)
             | Self::Membership(_)
+            | Self::Compare(_)
+            | Self::Compared(_)
+            | Self::Copy(_)
+            | Self::Follow(_)
+            | Self::FollowAnswer(_)
             | Self::SweepHint
             | Self::Heartbeat => 0,
         }

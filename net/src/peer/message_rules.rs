@@ -9,7 +9,8 @@ use plog::entry_record::{EntryRecord, InvalidRecord};
 use plog::vocabulary::{Ballot, Entry, Generation, ValueId};
 
 use crate::peer::message::{
-    CarriedValue, LagFound, LagQuestion, MembershipMessage, PeerMessage, TransferRequest,
+    CarriedValue, LagFound, LagQuestion, LagRequest, MembershipMessage, PeerMessage, ToldNotice,
+    TransferRequest,
 };
 
 /// Most values one entry message carries: the accepted one and the requested one.
@@ -204,27 +205,39 @@ pub fn check(message: &PeerMessage, replicas: u8) -> Result<(), InvalidMessage> 
             message.known.iter().try_for_each(|generation| check_generation(*generation))
         }
         PeerMessage::Finish(message) => check_entry(message.entry),
-        PeerMessage::Lag(message) => match message.asks {
-            _ if message.core_count == 0 => Err(InvalidMessage::NoCores),
-            LagQuestion::Range(range) if range.core_count == 0 => Err(InvalidMessage::NoCores),
-            LagQuestion::Nothing
-            | LagQuestion::Since
-            | LagQuestion::More(_)
-            | LagQuestion::Range(_) => Ok(()),
-        },
+        PeerMessage::Compared(message) => check_plausible(message.applied),
+        PeerMessage::Copy(message) => check_plausible(message.entry),
+        PeerMessage::Lag(message) => check_lag(message),
         PeerMessage::LagAnswer(message) => check_found(&message.found),
         PeerMessage::Transfer(TransferRequest { core_count: 0, .. }) => {
             Err(InvalidMessage::NoCores)
         }
         PeerMessage::Configuration(configuration) => rules.check_configuration(configuration),
         PeerMessage::Membership(message) => rules.check_membership(message),
-        PeerMessage::Forward(_)
+        PeerMessage::Follow(message) if message.core_count == 0 => Err(InvalidMessage::NoCores),
+        PeerMessage::Told(message) => rules.check_told(message),
+        PeerMessage::Follow(_)
+        | PeerMessage::FollowAnswer(_)
+        | PeerMessage::Forward(_)
         | PeerMessage::ForwardAnswer(_)
         | PeerMessage::Sweep(_)
         | PeerMessage::SweepHint
         | PeerMessage::Transfer(_)
         | PeerMessage::TransferPage(_)
+        | PeerMessage::Compare(_)
         | PeerMessage::Heartbeat => Ok(()),
+    }
+}
+
+/// What a replica asks another that it lacks.
+fn check_lag(message: &LagRequest) -> Result<(), InvalidMessage> {
+    match message.asks {
+        _ if message.core_count == 0 => Err(InvalidMessage::NoCores),
+        LagQuestion::Range(range) if range.core_count == 0 => Err(InvalidMessage::NoCores),
+        LagQuestion::Nothing
+        | LagQuestion::Since
+        | LagQuestion::More(_)
+        | LagQuestion::Range(_) => Ok(()),
     }
 }
 
@@ -333,6 +346,15 @@ impl Rules {
 
     fn check_value_id(&self, id: ValueId) -> Result<(), InvalidMessage> {
         self.check_acceptor(id.originator.0)
+    }
+
+    /// What a replica tells a follower.
+    fn check_told(&self, notice: &ToldNotice) -> Result<(), InvalidMessage> {
+        check_entry(notice.entry)?;
+        notice.value.as_ref().map_or(Ok(()), |told| {
+            self.check_ballot(told.ballot)?;
+            self.check_value(&told.value)
+        })
     }
 
     fn check_value(&self, value: &CarriedValue) -> Result<(), InvalidMessage> {

@@ -145,6 +145,37 @@ pub enum Refusal {
         /// The core that answers.
         actual: u16,
     },
+    /// A follower with a replica's id.
+    #[error(
+        "Wrong role: node {node_id} says that it is a follower, and its id is that of one of the \
+         {replicas} replicas. Give every follower an id of its own, from 16 on."
+    )]
+    FollowerId {
+        /// The id.
+        node_id: u8,
+        /// The acceptor's count of replicas.
+        replicas: u8,
+    },
+    /// A follower that dials a follower.
+    #[error(
+        "Wrong role: node {node_id} is a follower itself, and only replicas can be followed. List \
+         the replicas in the [[node]] tables, and no follower."
+    )]
+    NotAReplica {
+        /// The node that was dialled.
+        node_id: u8,
+    },
+    /// No room for another follower.
+    #[error(
+        "Too many followers: node {node_id} is not taken, since {max} others follow this core \
+         already. Stop one, or follow another replica."
+    )]
+    TooManyFollowers {
+        /// The follower.
+        node_id: u8,
+        /// How many may follow.
+        max: u8,
+    },
     /// A reason that a newer version gave.
     #[error(
         "Refused for reason {code}, which this version does not know. See the log of the other \
@@ -218,6 +249,13 @@ impl Refusal {
             Self::OtherCore { node_id, wanted, actual } => {
                 Numbers { code: 11, node_id, expected: wanted.into(), got: actual.into() }
             }
+            Self::FollowerId { node_id, replicas } => {
+                Numbers { code: 12, node_id, expected: replicas.into(), got: 0 }
+            }
+            Self::NotAReplica { node_id } => Numbers { code: 13, node_id, ..Numbers::default() },
+            Self::TooManyFollowers { node_id, max } => {
+                Numbers { code: 14, node_id, expected: max.into(), got: 0 }
+            }
             Self::Unnamed { code } => Numbers { code, ..Numbers::default() },
         }
     }
@@ -249,6 +287,9 @@ impl Refusal {
             9 => Self::ReceiverCore { core: got_first, core_count: expected_first },
             10 => Self::PeerCore { node_id, core: got_first, core_count: expected_first },
             11 => Self::OtherCore { node_id, wanted: expected_first, actual: got_first },
+            12 => Self::FollowerId { node_id, replicas: bytes[16] },
+            13 => Self::NotAReplica { node_id },
+            14 => Self::TooManyFollowers { node_id, max: bytes[16] },
             code => Self::Unnamed { code },
         }
     }

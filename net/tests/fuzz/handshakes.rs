@@ -6,7 +6,7 @@ use std::ops::Range;
 use net::peer::handshake::{
     ANY_CORE, AcceptorFailure, AcceptorStep, DiallerFailure, DiallerStep, HANDSHAKE_SIZE,
     HandshakeAcceptor, HandshakeDialler, HandshakeError, Hello, LocalNode, PeerIdentity, Refusal,
-    Remembered, Target, Welcome,
+    Remembered, Role, Target, Welcome,
 };
 
 use plog::vocabulary::BootEpoch;
@@ -23,6 +23,7 @@ fn node(node_id: u8) -> LocalNode {
         boot_epoch: 5,
         core_count: 4,
         core: 1,
+        role: Role::Replica,
     }
 }
 
@@ -47,7 +48,13 @@ fn short(random: &mut Random) -> u16 {
 
 fn made_hello(random: &mut Random) -> Vec<u8> {
     let known = u8::from(random.below(2) == 0);
-    let sender = node(near(random, known, |random| random.byte() % 5));
+    let is_follower = random.below(4) == 0;
+    let (node_id, role) = if is_follower {
+        (16 + random.byte() % 9, Role::Follower { peer_port: 1 + short(random) % 9000 })
+    } else {
+        (known, Role::Replica)
+    };
+    let sender = node(near(random, node_id, |random| random.byte() % 5));
     let sender = LocalNode {
         cluster_id: near(random, sender.cluster_id, Random::next),
         replicas: near(random, 3, Random::byte),
@@ -55,6 +62,10 @@ fn made_hello(random: &mut Random) -> Vec<u8> {
         boot_epoch: near(random, 5, |random| u32::from(random.byte() % 6)),
         core_count: near(random, 4, short),
         core: near(random, 1, short),
+        role: near(random, role, |random| match short(random) {
+            0 => Role::Replica,
+            peer_port => Role::Follower { peer_port },
+        }),
         ..sender
     };
     let core = [0, 3, ANY_CORE][random.below(3)];
@@ -83,7 +94,7 @@ fn made_welcome(random: &mut Random) -> Vec<u8> {
 fn made_refusal(random: &mut Random) -> Refusal {
     let node_id = random.byte();
     let (core, core_count) = (short(random), short(random));
-    match random.below(12) {
+    match random.below(15) {
         0 => Refusal::Version {
             dialler_min: core,
             dialler_max: core_count,
@@ -105,7 +116,10 @@ fn made_refusal(random: &mut Random) -> Refusal {
         8 => Refusal::ReceiverCore { core, core_count },
         9 => Refusal::PeerCore { node_id, core, core_count },
         10 => Refusal::OtherCore { node_id, wanted: core, actual: core_count },
-        _ => Refusal::Unnamed { code: 12 | node_id },
+        11 => Refusal::FollowerId { node_id, replicas: random.byte() },
+        12 => Refusal::NotAReplica { node_id },
+        13 => Refusal::TooManyFollowers { node_id, max: random.byte() },
+        _ => Refusal::Unnamed { code: 15 | node_id },
     }
 }
 
@@ -181,7 +195,9 @@ fn may_be_let_in(hello: &[u8]) -> bool {
     let node_id = hello[14];
     let incarnation = u128::from_le_bytes(*hello[24..].first_chunk().expect("within"));
     let boot_epoch = u32::from_le_bytes(*hello[40..].first_chunk().expect("within"));
+    let is_follower = u16_at(hello, 50) > 0;
     let is_itself = match remembered(node_id) {
+        _ if is_follower => node_id > 2,
         Remembered::Unknown => false,
         Remembered::NeverMet => true,
         Remembered::Met { incarnation: known, boot_epoch: seen } => {
@@ -245,6 +261,7 @@ fn check_answer(hello: &[u8], identity: PeerIdentity, answer: &[u8]) {
         incarnation: identity.incarnation,
         core_count: identity.core_count,
         core: identity.core,
+        role: identity.role,
         ..node(identity.node_id)
     };
     let target = Target { node_id: 2, core: u16_at(hello, 48) };

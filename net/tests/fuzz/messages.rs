@@ -3,11 +3,13 @@
 use std::rc::Rc;
 
 use net::peer::message::{
-    CarriedValue, CatchUpAnswer, CatchUpRequest, ChosenEntry, ChosenNotice, EntityImage,
-    EntryMessage, FinishRequest, ForwardAnswer, ForwardedCommand, GenerationsNotice, LagAnswer,
-    LagCursor, LagFound, LagPage, LagPlace, LagQuestion, LagRange, LagRequest, LaggingEntity,
+    CarriedValue, CatchUpAnswer, CatchUpRequest, ChosenEntry, ChosenNotice, CompareAnswer,
+    CompareRequest, CopyRequest, EntityImage, EntryMessage, FinishRequest, FollowAnswer,
+    FollowRequest, ForwardAnswer, ForwardedCommand, GenerationsNotice, LagAnswer, LagCursor,
+    LagFound, LagPage, LagPlace, LagQuestion, LagRange, LagRequest, LaggingEntity,
     MembershipMessage, MembershipState, NewerNotice, PeerMessage, Position, ReadAnswer, ReadCheck,
-    ReadOutcome, Request, SweepAnswer, SweepRequest, SweptEntity, TransferPage, TransferRequest,
+    ReadOutcome, Request, SweepAnswer, SweepRequest, SweptEntity, ToldNotice, ToldValue,
+    TransferPage, TransferRequest,
 };
 use net::peer::message_rules::ENTRY_MAX;
 use plog::configuration::{Configuration, Members};
@@ -231,10 +233,24 @@ fn membership(random: &mut Random) -> MembershipMessage {
     }
 }
 
+fn told_notice(random: &mut Random) -> ToldNotice {
+    ToldNotice {
+        stream: random.next(),
+        number: random.next(),
+        entity: entity(random),
+        entry: entry(random),
+        chain: 4,
+        value: maybe(random, |random| ToldValue {
+            ballot: ballot(random, 1),
+            value: carried(random),
+        }),
+    }
+}
+
 /// A message of any kind.
 pub fn any_message(random: &mut Random) -> PeerMessage {
     let first = 1 + small(random, 100);
-    match random.below(22) {
+    match random.below(28) {
         0 => PeerMessage::Entry(entry_message(random)),
         1 => PeerMessage::Chosen(ChosenNotice {
             entity: entity(random),
@@ -301,9 +317,32 @@ pub fn any_message(random: &mut Random) -> PeerMessage {
         18 => PeerMessage::TransferPage(TransferPage {
             begin: maybe(random, entity),
             next: maybe(random, entity),
+            sent: random.below(2) == 0,
         }),
-        19 => PeerMessage::Configuration(configuration(random, 0)),
-        20 => PeerMessage::Membership(membership(random)),
+        19 => {
+            let request = CompareRequest { entity: entity(random), check: random.next() };
+            PeerMessage::Compare(request)
+        }
+        20 => PeerMessage::Compared(CompareAnswer {
+            entity: entity(random),
+            check: random.next(),
+            applied: entry(random),
+            chain: 3,
+        }),
+        21 => PeerMessage::Copy(CopyRequest { entity: entity(random), entry: entry(random) }),
+        22 => PeerMessage::Follow(FollowRequest {
+            number: random.next(),
+            stream: maybe(random, Random::next),
+            core_count: 1 + u16::from(random.byte()),
+        }),
+        23 => PeerMessage::FollowAnswer(FollowAnswer {
+            number: random.next(),
+            stream: maybe(random, Random::next),
+            told: random.next(),
+        }),
+        24 => PeerMessage::Told(told_notice(random)),
+        25 => PeerMessage::Configuration(configuration(random, 0)),
+        26 => PeerMessage::Membership(membership(random)),
         _ => PeerMessage::Heartbeat,
     }
 }
@@ -312,8 +351,8 @@ pub fn any_message(random: &mut Random) -> PeerMessage {
 pub fn unruly_message(random: &mut Random) -> PeerMessage {
     let foreign = ValueId { originator: AcceptorId(REPLICAS), ..value_id(random) };
     let entity = entity(random);
-    match random.below(9) {
-        7 => {
+    match random.below(11) {
+        9 => {
             let instance = 1 + u32::from(random.byte());
             let configuration = configuration(random, instance + 1);
             let ballot = ballot(random, 1);
@@ -329,12 +368,19 @@ pub fn unruly_message(random: &mut Random) -> PeerMessage {
             PeerMessage::CatchUp(CatchUpRequest { entity, first, last })
         }
         3 => PeerMessage::Image(EntityImage { last_value_id: Some(foreign), ..image(random) }),
-        4 => {
+        4 => PeerMessage::Follow(FollowRequest { number: 1, stream: None, core_count: 0 }),
+        5 => {
+            let value = CarriedValue { id: foreign, ..carried(random) };
+            let value = Some(ToldValue { ballot: ballot(random, 1), value });
+            let (stream, number, entry, chain) = (1, 1, Entry(1), 0);
+            PeerMessage::Told(ToldNotice { stream, number, entity, entry, chain, value })
+        }
+        6 => {
             let mine = EntryRecord { prepared: ballot(random, u32::MAX), ..record(random) };
             PeerMessage::Entry(EntryMessage { mine, ..entry_message(random) })
         }
-        5 => PeerMessage::Lag(LagRequest { core_count: 0, ..lag_request(random) }),
-        6 => {
+        7 => PeerMessage::Lag(LagRequest { core_count: 0, ..lag_request(random) }),
+        8 => {
             let entities = vec![LaggingEntity { entity, chosen: Entry::ZERO, chain: None }];
             let page = LagPage { entities, from: 0, next: None, left: None };
             PeerMessage::LagAnswer(LagAnswer { found: LagFound::Page(page), ..lag_answer(random) })

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Receiver;
 use std::time::Instant;
 
+use net::peer::handshake::Role;
 use plog::vocabulary::BootEpoch;
 use serde_json::{Map, Value, json};
 
@@ -155,7 +156,9 @@ impl Admin {
             .filter(|node| *node != self.identity.node_id)
             .map(|node| (node.to_string(), json!({ "live": shared.is_live(node) })))
             .collect();
-        let live = 1
+        // A follower counts for nobody.
+        let own = usize::from(self.identity.role == Role::Replica);
+        let live = own
             + (0..self.identity.replicas)
                 .filter(|node| *node != self.identity.node_id && shared.is_live(*node))
                 .count();
@@ -317,6 +320,7 @@ mod tests {
     use std::sync::mpsc::sync_channel;
     use std::time::Instant;
 
+    use net::peer::handshake::Role;
     use serde_json::{Value, json};
 
     use super::{Admin, CoreStatus, Readiness};
@@ -331,6 +335,7 @@ mod tests {
             incarnation: 5,
             boot_epoch: 2,
             replicas: 3,
+            role: Role::Replica,
         };
         let (shared, readiness) = (Arc::new(NodeShared::new(2, 3)), Arc::default());
         let (sender, statuses) = sync_channel(4);

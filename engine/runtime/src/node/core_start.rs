@@ -11,6 +11,7 @@ use engine::abstention::Abstention;
 use engine::config::ShardConfig;
 use engine::session::NodeInfo;
 use engine::shard::StringShard;
+use net::peer::handshake::Role;
 use plog::identity::LogIdentity;
 use plog::log_config::LogConfig;
 use plog::vocabulary::BootEpoch;
@@ -299,11 +300,17 @@ fn recover_core(
     {
         write_abstention(&parts.directory, &abstention)?;
     }
+    let node_role = parts.config.role();
     match (lost, abstention) {
         (Some(lost), _) => log_line::error(
             "this core abstains: it votes for nothing and hands its clients' commands to the other \
              nodes; keep these alive, and start this node again once there is room for another log",
             &[("reason", &lost)],
+        ),
+        (None, Some(cause)) if node_role != Role::Replica => log_line::warn(
+            "this core lost its log and begins another: it takes over from the replicas what they \
+             hold",
+            &[("reason", &cause)],
         ),
         (None, Some(cause)) => log_line::warn(
             "this core rejoins: until the others told it what it must not vote on, and it has \
@@ -318,6 +325,7 @@ fn recover_core(
         incarnation: parts.identity.incarnation,
         boot_epoch: parts.epoch,
         replicas: parts.identity.replicas,
+        role: parts.config.role(),
     };
     let log_settings = &parts.config.log;
     let setup = CoreSetup {

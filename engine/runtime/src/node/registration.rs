@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use net::peer::handshake::{
     DiallerFailure, DiallerStep, HANDSHAKE_SIZE, HandshakeDialler, LocalNode, PeerIdentity,
-    Refusal, Target,
+    Refusal, Role, Target,
 };
 use plog::vocabulary::{BootEpoch, Generation};
 
@@ -187,6 +187,7 @@ fn ask(
         boot_epoch: generation.epoch_before().0 + 1,
         core_count: identity.core_count,
         core: 0,
+        role: Role::Replica,
     };
     let mut addresses = (peer.host.as_str(), peer.port).to_socket_addrs()?;
     let address = addresses.next().ok_or_else(|| io::Error::other("the host has no address"))?;

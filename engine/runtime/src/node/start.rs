@@ -21,6 +21,7 @@ use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::time::{Duration, Instant};
 
 use engine::session::{NodeAddress, NodeInfo};
+use net::peer::handshake::Role;
 use signal_hook::consts::signal::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
@@ -99,6 +100,16 @@ pub fn run_node(config: &Config, options: &RunOptions) -> Result<(), Fatal> {
     exit_on_panic();
     log_line::set_level(config.log_level);
     let started = Instant::now();
+    if options.replace && config.role() != Role::Replica {
+        return Err(Fatal::new(
+            ExitStatus::Configuration,
+            format!(
+                "--replace is for a replica whose data is lost, and node {} is a follower: start \
+                 it with an empty data directory and without --replace",
+                config.node_id
+            ),
+        ));
+    }
     let mut prepared = Prepared::new(config, options.replace)?;
     let shared = Arc::new(NodeShared::new(prepared.core_count, config.replicas()));
     stop_on_signals(&shared)?;

@@ -39,7 +39,7 @@ use crate::reactor::fatal_reason::FatalReason;
 use crate::reactor::file_driver::FileDriver;
 use crate::reactor::memory_watch::MemoryWatch;
 use crate::reactor::metrics::{Metrics, record};
-use crate::reactor::node_shared::NodeShared;
+use crate::reactor::node_shared::{CoreCounters, NodeShared};
 use crate::reactor::peers::peer_table::{PeerTable, PeerTableSetup};
 use crate::reactor::plog_driver::{PlogDriver, Reserve};
 use crate::reactor::rejoin_watch::RejoinWatch;
@@ -603,10 +603,21 @@ impl Core {
             cleaner_paused_cores: shared.sum(|core| &core.cleaner_paused),
             log_full_cores: shared.sum(|core| &core.log_full),
             loading: false,
+            follower_cores: shared.sum(|core| &core.followers),
+            follows: self.shard.following().and_then(|status| status.replica).map(|of| of.0),
+            staleness_us: self.staleness_us(now),
             live: (0..self.replicas)
                 .map(|node_id| (node_id, node_id == self.node_id || shared.is_live(node_id)))
                 .collect(),
         }
+    }
+
+    /// How long ago the core of this node that lags most was in step with a replica.
+    fn staleness_us(&self, now: Time) -> Option<u64> {
+        self.shard.following()?;
+        let in_step = |core: &CoreCounters| core.in_step_us.load(Ordering::Relaxed);
+        let oldest = self.shared.cores.iter().map(in_step).min().unwrap_or_default();
+        (oldest > 0).then(|| now.since_us(Time(oldest)))
     }
 
     fn publish_each_turn(&self, now: Time) {
@@ -620,6 +631,10 @@ impl Core {
         published.commands.store(counters.requests, Ordering::Relaxed);
         published.bytes_in.store(counters.client_bytes_in, Ordering::Relaxed);
         published.bytes_out.store(counters.client_bytes_out, Ordering::Relaxed);
+        if let Some(status) = self.shard.following() {
+            let in_step_us = status.in_step_at.map_or(0, |at| at.0);
+            published.in_step_us.store(in_step_us, Ordering::Relaxed);
+        }
         published.last_turn_us.store(now.0, Ordering::Relaxed);
     }
 
@@ -629,6 +644,7 @@ impl Core {
         let status = self.shard.status();
         self.rejoin_watch.look(now, &status);
         let published = &self.shared.cores[usize::from(self.core)];
+        published.followers.store(status.followers, Ordering::Relaxed);
         published.entities.store(status.entities_on_disk, Ordering::Relaxed);
         published.entities_in_memory.store(status.entities_in_memory, Ordering::Relaxed);
         published.state_bytes.store(status.state_bytes, Ordering::Relaxed);
@@ -732,6 +748,14 @@ impl Core {
     /// What this core did and does: counters, gauges, and where a request's time goes.
     #[must_use]
     pub fn status_json(&self) -> serde_json::Value {
+        let now = clock::now();
+        let following = self.shard.following().map(|status| {
+            json!({
+                "replica": status.replica.map(|replica| replica.0),
+                "staleness_us": status.in_step_at.map(|at| now.since_us(at)),
+                "lagging": status.lagging,
+            })
+        });
         let ring = self.ring.counters();
         let log = self.shard.log().counters();
         json!({
@@ -739,6 +763,7 @@ impl Core {
             "connections": self.clients.len(),
             "shard": shard_json(&self.shard.status()),
             "abstains": self.shard.abstention().map(|abstention| abstention.to_string()),
+            "following": following,
             "rejoins": self.shard.rejoins().map(|cause| cause.to_string()),
             "generations": self.shard.known_generations().map(|known| known.0)
                 [..usize::from(self.replicas)],

@@ -30,6 +30,21 @@ pub(super) fn handle_event(
                 ("reason", reason),
             ],
         ),
+        Event::Healed { entity, entry, was_right } => log_line::warn(
+            "an entity's history is that of a majority; it is served here again",
+            &[
+                ("entity", &format_args!("{:016x}", entity.0)),
+                ("entry", &entry.0),
+                ("copy", if *was_right { &"its own" } else { &"a peer's" }),
+            ],
+        ),
+        Event::ImageLost { entity, at } => log_line::error(
+            "an entity's image cannot be read back; others serve it until it is taken from them",
+            &[
+                ("entity", &format_args!("{:016x}", entity.0)),
+                ("reason", &Abstention::of_unreadable(epoch, *at)),
+            ],
+        ),
         Event::Unreadable { entity, at } => {
             files.note_loss(Abstention::of_unreadable(epoch, *at));
             log_line::error(
@@ -64,6 +79,20 @@ pub(super) fn handle_event(
                 ("node", &member.0),
             ],
         ),
+        Event::Follows { replica: Some(replica) } => {
+            log_line::info("this core follows a replica", &[("node", &replica.0)]);
+        }
+        Event::Follows { replica: None } => log_line::warn(
+            "this core finds no replica to follow: what it holds grows stale; it goes on looking",
+            &[],
+        ),
+        Event::BegunAnew => {
+            files.note_rejoined(epoch);
+            log_line::info(
+                "this core has another log, and what was put aside of the lost one is deleted",
+                &[],
+            );
+        }
         // Begun by an operator's word, which the daemon does not take yet.
         Event::Configuration(_) | Event::MembershipVotes(_) | Event::Settled { .. } => {
             unreachable!("the daemon's shards go by one configuration for ever")

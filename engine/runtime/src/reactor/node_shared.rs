@@ -64,6 +64,11 @@ pub struct CoreCounters {
     pub bytes_in: AtomicU64,
     /// Bytes sent to clients since the start.
     pub bytes_out: AtomicU64,
+    /// Cores of followers that this core tells.
+    pub followers: AtomicU64,
+    /// Of a follower: when this core was last in step with a replica, in microseconds of the
+    /// machine's monotonic clock; 0 = never.
+    pub in_step_us: AtomicU64,
     /// Last turn, in microseconds of the machine's monotonic clock.
     pub last_turn_us: AtomicU64,
 }
@@ -103,6 +108,12 @@ impl NodeShared {
     #[must_use]
     pub fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
+    }
+
+    /// What is known of a replica; of a follower nothing is.
+    #[must_use]
+    pub fn peer(&self, node_id: u8) -> Option<&PeerFlags> {
+        self.peers.get(usize::from(node_id))
     }
 
     /// Whether this node hears `node_id`.

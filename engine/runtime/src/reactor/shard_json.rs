@@ -39,6 +39,7 @@ fn gauges(status: &ShardStatus) -> Value {
         ("behind", status.behind),
         ("sweep_left", status.sweep_left),
         ("unconfirmed", status.unconfirmed.into_iter().max().unwrap_or_default()),
+        ("followers", status.followers),
         ("timers", status.timers),
         ("abstaining", status.abstaining),
         ("abstaining_cores", status.abstaining_cores),

@@ -292,14 +292,16 @@ impl Range {
         let per_thousand = match name {
             // Rare by their nature.
             "values_unresolved" => return seeds / 5000,
-            "messages_ahead" | "removed_while_down" => 1,
-            "no_ops" | "torn_writes" | "torn_tails" | "cut_logs" | "damaged_starts" => 3,
+            "messages_ahead" | "removed_while_down" | "damaged_starts" => 1,
+            "no_ops" | "torn_writes" | "torn_tails" | "cut_logs" => 3,
             "dropped_messages" | "misdirected_writes" | "wipes" | "full_disks" => 5,
             "refused_handshakes" => 5,
             "abstaining_starts" | "unreadable_entities" => 5,
-            "logs_put_aside" => 10,
+            "logs_put_aside" | "rotten_bits" => 10,
             "file_errors" | "read_errors" | "write_errors" | "unreported_writes" => 5,
             "checkpoint_locks_expired" => 5,
+            "follows_refused" => 10,
+            "wrong_copies_alike" | "lost_images" => 1,
             _ => 20,
         };
         (per_thousand * seeds / 1000).max(u64::from(seeds >= 1000))

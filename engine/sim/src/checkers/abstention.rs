@@ -86,8 +86,13 @@ impl Abstention {
             PeerMessage::Sweep(_)
             | PeerMessage::SweepHint
             | PeerMessage::Lag(_)
-            | PeerMessage::Transfer(_) => self.is_whole_core(from),
+            | PeerMessage::Transfer(_)
+            | PeerMessage::Follow(_) => self.is_whole_core(from),
             PeerMessage::TransferPage(page) => page.next.is_some() && self.is_whole_core(from),
+            // Of what it cannot read it tells nothing, and so a follower would miss it.
+            PeerMessage::FollowAnswer(answer) => {
+                answer.stream.is_some() && self.says_too_little(from)
+            }
             PeerMessage::Entry(_)
             | PeerMessage::Chosen(_)
             | PeerMessage::Newer(_)
@@ -95,6 +100,10 @@ impl Abstention {
             | PeerMessage::ReadAnswer(_)
             | PeerMessage::CatchUp(_)
             | PeerMessage::Finish(_)
+            | PeerMessage::Compare(_)
+            | PeerMessage::Compared(_)
+            | PeerMessage::Copy(_)
+            | PeerMessage::Told(_)
             | PeerMessage::Image(_) => {
                 message.entity().is_some_and(|entity| self.covers(from, entity))
             }

@@ -32,8 +32,9 @@ pub struct Agreement {
     /// A value is named within its entity: the cores of a node count for themselves.
     values: Table<(EntityId, ValueId), Rc<[u8]>>,
     chosen: BTreeMap<EntityId, EntityHistory>,
-    /// A node that was made to pretend another history: what it says of its own is not compared.
-    pub(crate) pretender: Option<u8>,
+    /// Nodes that were made to pretend another history, one bit each: their chains are not
+    /// compared.
+    pub(crate) pretenders: u8,
 }
 
 /// What is chosen of one entity.
@@ -257,9 +258,14 @@ impl Agreement {
             PeerMessage::Image(image) => {
                 self.chain_is(from, image.entity, image.applied, image.chain)
             }
-            PeerMessage::LagAnswer(LagAnswer { found: LagFound::Page(page), .. })
-                if self.pretender != Some(from) =>
-            {
+            PeerMessage::Told(notice) => {
+                if let Some(told) = &notice.value {
+                    self.value(notice.entity, told.value.id, &told.value.bytes)?;
+                    self.said_to_be_chosen(from, notice.entity, notice.entry, told.value.id)?;
+                }
+                self.chain_is(from, notice.entity, notice.entry, notice.chain)
+            }
+            PeerMessage::LagAnswer(LagAnswer { found: LagFound::Page(page), .. }) => {
                 for LaggingEntity { entity, chosen, chain } in &page.entities {
                     if let Some(chain) = chain {
                         self.chain_is(from, *entity, *chosen, *chain)?;
@@ -267,7 +273,12 @@ impl Agreement {
                 }
                 Ok(())
             }
+            PeerMessage::Compared(answer) => {
+                self.chain_is(from, answer.entity, answer.applied, answer.chain)
+            }
             PeerMessage::LagAnswer(_)
+            | PeerMessage::Compare(_)
+            | PeerMessage::Copy(_)
             | PeerMessage::Newer(_)
             | PeerMessage::ReadCheck(_)
             | PeerMessage::ReadAnswer(_)
@@ -284,7 +295,9 @@ impl Agreement {
             | PeerMessage::Configuration(_)
             | PeerMessage::Membership(_)
             | PeerMessage::Transfer(_)
-            | PeerMessage::TransferPage(_) => Ok(()),
+            | PeerMessage::TransferPage(_)
+            | PeerMessage::Follow(_)
+            | PeerMessage::FollowAnswer(_) => Ok(()),
         }
     }
 
@@ -318,7 +331,7 @@ impl Agreement {
         chain: u32,
     ) -> Result<(), Violation> {
         let expected = self.chain_at(entity, entry);
-        if expected == Some(chain) {
+        if expected == Some(chain) || self.pretenders & (1 << node) != 0 {
             return Ok(());
         }
         let what = format!(

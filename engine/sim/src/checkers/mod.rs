@@ -22,6 +22,7 @@ use crate::checkers::abstention::Abstention;
 use crate::checkers::agreement::Agreement;
 use crate::checkers::bounds::Bounds;
 use crate::checkers::cursors::Cursors;
+use crate::checkers::follower::Follower;
 use crate::checkers::lagging::Lagging;
 use crate::checkers::membership::Membership;
 use crate::checkers::order::Order;
@@ -37,6 +38,7 @@ pub mod acknowledged;
 pub mod agreement;
 pub mod bounds;
 pub mod cursors;
+mod follower;
 mod lagging;
 mod loads;
 pub mod membership;
@@ -104,6 +106,7 @@ pub struct Checkers {
     /// Who votes.
     pub membership: Membership,
     abstention: Abstention,
+    follower: Follower,
     promises: Promises,
     rejoin: Rejoin,
     reveal: Reveal,
@@ -116,13 +119,15 @@ pub struct Checkers {
 }
 
 impl Checkers {
-    /// For nodes with so many cores each, of which these vote at first.
+    /// For nodes with so many cores each, of which these vote at first; those behind so many
+    /// replicas follow.
     #[must_use]
-    pub fn new(first: Configuration, cores: &[u16]) -> Self {
+    pub fn new(first: Configuration, cores: &[u16], replicas: usize) -> Self {
         Self {
             agreement: Agreement::new(first, cores),
-            membership: Membership::new(first, cores),
+            membership: Membership::new(first, &cores[..replicas]),
             abstention: Abstention::default(),
+            follower: Follower::new(replicas),
             promises: Promises::default(),
             rejoin: Rejoin::default(),
             reveal: Reveal::default(),
@@ -148,6 +153,7 @@ impl Checkers {
         record: &LogRecord,
     ) -> Result<(), Violation> {
         self.compared.votes += 1;
+        self.follower.durable(node, record)?;
         self.agreement.durable(node, known, version, record)?;
         self.membership.durable(node, record);
         if let LogRecord::Entry { entity, entry, record, .. } = record {
@@ -230,6 +236,7 @@ impl Checkers {
     ) -> Result<(), Violation> {
         self.compared.messages += 1;
         self.membership.speaks(from, version)?;
+        self.follower.message(from, message)?;
         self.agreement.message(from.node, message)?;
         self.reveal.message(from.node, message, &self.agreement)?;
         let said_in = (version, self.agreement.configurations());

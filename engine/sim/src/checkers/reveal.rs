@@ -56,6 +56,7 @@ impl Reveal {
                 (answer.entity, answer.max_chosen.max(answer.applied))
             }
             PeerMessage::Newer(notice) => (notice.entity, notice.max_chosen),
+            PeerMessage::Compared(answer) => (answer.entity, answer.applied),
             PeerMessage::CatchUpAnswer(answer) => (answer.entity, answer.max_chosen),
             PeerMessage::Image(image) => (image.entity, image.max_chosen),
             PeerMessage::ForwardAnswer(answer) => (answer.entity, answer.entry),
@@ -74,6 +75,9 @@ impl Reveal {
             PeerMessage::Chosen(_)
             | PeerMessage::Lag(_)
             | PeerMessage::LagAnswer(_)
+            | PeerMessage::Told(_)
+            | PeerMessage::Follow(_)
+            | PeerMessage::FollowAnswer(_)
             | PeerMessage::ReadCheck(_)
             | PeerMessage::CatchUp(_)
             | PeerMessage::Forward(_)
@@ -85,7 +89,9 @@ impl Reveal {
             | PeerMessage::Configuration(_)
             | PeerMessage::Membership(_)
             | PeerMessage::Transfer(_)
-            | PeerMessage::TransferPage(_) => return Ok(()),
+            | PeerMessage::TransferPage(_)
+            | PeerMessage::Compare(_)
+            | PeerMessage::Copy(_) => return Ok(()),
         };
         known(from, entity, chosen, agreement)
     }

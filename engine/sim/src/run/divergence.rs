@@ -1,7 +1,10 @@
-//! The last phase: a replica hears that a peer's history is another than its own.
+//! The last phase: histories differ, or seem to.
 //!
-//! Which of the two is wrong it cannot know, so it must stop serving that entity at once, loudly,
-//! while the others serve on. It comes after the judges: nothing else here makes histories differ.
+//! A replica hears that a peer's history is another than its own. Which of the two is wrong it
+//! cannot know, so it must stop serving that entity itself at once, loudly, while the others serve
+//! on, its own clients, too; and with everybody there it must find out, and serve again. In some
+//! runs one copy is really wrong, or, of five, two are in the same way. It comes after the judges:
+//! nothing else here makes histories differ.
 
 use engine::request::Freshness;
 use net::resp::value::Value;
@@ -10,6 +13,9 @@ use plog::vocabulary::{AcceptorId, EntityId, Entry};
 use crate::checkers::Violation;
 use crate::random::Random;
 use crate::run::{PROMPT_US, Run};
+
+/// With everybody there, doubts end within this time.
+const HEALS_WITHIN_US: u64 = 20_000_000;
 
 impl Run<'_> {
     pub(super) fn divergence(&mut self) -> Result<(), Violation> {
@@ -34,36 +40,47 @@ impl Run<'_> {
         self.world.coverage.divergences += 1;
         // From here on its count of diverged entities may rise.
         self.world.may_be_damaged(node);
-        let is_told_by_notice = !self.pretends(&mut random, node, entity)?;
-        if is_told_by_notice {
-            self.world.tell_of_another_history(node, other, entity, applied);
+        if !self.pretends(&mut random, node, entity, &nodes)? {
+            self.is_told(node, other, entity, applied)?;
         }
-        let mut ways = [Freshness::Linearizable, Freshness::Local];
-        if !is_told_by_notice {
-            // A read check would compare the chains, too: nobody but the sweep may have found it.
-            ways.reverse();
+        self.heals(entity, &self.whole_nodes())?;
+        match self.world.followers().next() {
+            Some(follower) => self.follower_diverges(follower, other, entity),
+            None => Ok(()),
         }
-        for freshness in ways {
-            for (at, serves) in [(node, false), (other, true)] {
-                let ticket =
-                    self.world.submit_for(at, entity, &["GET", "nothing"], None, freshness);
-                let deadline = self.world.now() + PROMPT_US;
-                let reply = self.await_reply(ticket, deadline)?;
-                let is_right = match &reply {
-                    Some(Value::Error(_)) => !serves,
-                    Some(Value::Null) => serves,
-                    _ => false,
-                };
-                if !is_right {
-                    let what = format!(
-                        "node {node} heard of another history of {entity:?}, and node {at} \
-                         answered {reply:?}"
-                    );
-                    return Err(Violation::new("divergence", what));
-                }
-            }
+    }
+
+    /// The same, told to a follower; that a copy of it is wrong nobody compares by himself.
+    fn follower_diverges(
+        &mut self,
+        follower: u8,
+        other: u8,
+        entity: EntityId,
+    ) -> Result<(), Violation> {
+        let applied = self.world.chosen_here(follower, entity);
+        if applied == Entry::ZERO || self.world.abstains(follower, entity) {
+            return Ok(());
         }
+        self.world.coverage.divergences += 1;
+        self.world.may_be_damaged(follower);
+        self.is_told(follower, other, entity, applied)?;
+        self.heals(entity, &[follower])
+    }
+
+    /// A notice says that an entity's history is another than the node's.
+    fn is_told(
+        &mut self,
+        node: u8,
+        other: u8,
+        entity: EntityId,
+        applied: Entry,
+    ) -> Result<(), Violation> {
+        self.world.tell_of_another_history(node, other, entity, applied);
         let ticket = self.world.inspect_entity(node, entity);
+        let words = ["GET", "nothing"];
+        let reads = self.world.is_follower(node);
+        let local =
+            reads.then(|| self.world.submit_for(node, entity, &words, None, Freshness::Local));
         let deadline = self.world.now() + PROMPT_US;
         let Some(Value::Map(fields)) = self.await_reply(ticket, deadline)? else {
             return Err(Violation::new("divergence", "an entity cannot be looked at"));
@@ -73,16 +90,45 @@ impl Run<'_> {
             let what = format!("node {node} does not say that {entity:?} diverged: {fields:?}");
             return Err(Violation::new("divergence", what));
         }
+        if let Some(local) = local
+            && let Some(Value::Null) = self.await_reply(local, deadline)?
+        {
+            let what = format!("follower {node} reads {entity:?}, of which its copy is in doubt");
+            return Err(Violation::new("divergence", what));
+        }
+        // Its clients are served through the others; a follower's are not.
+        let replicas = [node, other].into_iter().filter(|node| *node < self.world.node_count());
+        for node in replicas.collect::<Vec<u8>>() {
+            let reply = self.read(node, entity, Freshness::Linearizable)?;
+            if reply != Some(Value::Null) {
+                let what =
+                    format!("of an entity in doubt at another node {node} answered {reply:?}");
+                return Err(Violation::new("divergence", what));
+            }
+        }
         Ok(())
     }
 
+    fn read(
+        &mut self,
+        node: u8,
+        entity: EntityId,
+        freshness: Freshness,
+    ) -> Result<Option<Value>, Violation> {
+        let ticket = self.world.submit_for(node, entity, &["GET", "nothing"], None, freshness);
+        let deadline = self.world.now() + PROMPT_US;
+        self.await_reply(ticket, deadline)
+    }
+
     /// Lets a node have a wrong copy of an entity, in some of the runs in which the others compare
-    /// it sooner or later, and waits until they did. Whether it was so.
+    /// it sooner or later, and waits until they did; of five nodes, sometimes two. Whether it was
+    /// so.
     fn pretends(
         &mut self,
         random: &mut Random,
         node: u8,
         entity: EntityId,
+        others: &[u8],
     ) -> Result<bool, Violation> {
         let nodes = self.whole_nodes();
         let config = *self.world.shard(self.world.owner(node, entity)).config();
@@ -93,16 +139,79 @@ impl Run<'_> {
         if !is_kept || self.plan.mix.mirrors || !is_compared || random.below(2) == 0 {
             return Ok(false);
         }
-        let words = ["GET", "nothing"];
-        let ticket = self.world.submit_for(node, entity, &words, None, Freshness::Local);
-        let deadline = self.world.now() + PROMPT_US;
-        self.await_reply(ticket, deadline)?;
+        self.read(node, entity, Freshness::Local)?;
         if !self.world.pretend_another_history(node, entity) {
             return Ok(false);
         }
         self.world.coverage.wrong_copies += 1;
+        let voters = self.world.newest_configuration().voters.count();
+        if voters == 5 && random.below(2) == 0 {
+            let second = others[random.index(others.len())];
+            self.read(second, entity, Freshness::Local)?;
+            if self.world.pretend_another_history(second, entity) {
+                self.world.coverage.wrong_copies_alike += 1;
+                self.world.may_be_damaged(second);
+            }
+        } else if random.below(2) == 0 {
+            // A read check compares the chains, too, and makes right copies doubtful.
+            for other in nodes.iter().filter(|other| **other != node) {
+                self.world.may_be_damaged(*other);
+            }
+            for other in others {
+                self.read(*other, entity, Freshness::Linearizable)?;
+            }
+        }
+        let before = self.doubts(node, entity);
         self.world.advance(2 * config.digest_every_us + 500_000);
         self.fine()?;
+        // Nobody but the sweep may have found it.
+        if before + self.doubts(node, entity) == 0 {
+            let what = format!("node {node} does not find that its copy of {entity:?} is wrong");
+            return Err(Violation::new("divergence", what));
+        }
         Ok(true)
+    }
+
+    /// How often a node found a copy to be doubtful.
+    fn doubts(&self, node: u8, entity: EntityId) -> u64 {
+        self.world.shard(self.world.owner(node, entity)).counters().diverged
+    }
+
+    /// With everybody there, all copies come to be the same, and serve.
+    fn heals(&mut self, entity: EntityId, nodes: &[u8]) -> Result<(), Violation> {
+        let deadline = self.world.now() + HEALS_WITHIN_US;
+        loop {
+            self.world.advance(20_000);
+            self.fine()?;
+            let doubtful = |node: &&u8| {
+                let shard = self.world.shard(self.world.owner(**node, entity));
+                shard.glance().in_doubt > 0
+            };
+            let Some(node) = nodes.iter().find(doubtful) else { break };
+            if self.world.now() > deadline {
+                let what = format!("node {node} never comes to have {entity:?} like the others");
+                return Err(Violation::new("divergence", what));
+            }
+        }
+        for node in nodes {
+            let ways = [Freshness::Local, Freshness::Linearizable];
+            // A follower serves reads of the first kind alone.
+            let ways = if self.world.is_follower(*node) { &ways[..1] } else { &ways[..] };
+            for freshness in ways.iter().copied() {
+                let reply = self.read(*node, entity, freshness)?;
+                if reply != Some(Value::Null) && !self.world.abstains(*node, entity) {
+                    let what = format!("node {node} has {entity:?} again, and answers {reply:?}");
+                    return Err(Violation::new("divergence", what));
+                }
+            }
+        }
+        for (node, entry, chain) in self.world.chains(entity) {
+            let chosen = self.world.checker.agreement.chain_at(entity, entry);
+            if chosen.is_some_and(|chosen| chosen != chain) {
+                let what = format!("node {node} serves a wrong copy of {entity:?} at {entry:?}");
+                return Err(Violation::new("divergence", what));
+            }
+        }
+        Ok(())
     }
 }

@@ -120,18 +120,25 @@ impl Run<'_> {
     }
 
     /// Whether a node may lose its disks: also when a voter is removed meanwhile, no more than a
-    /// minority has something to make up for.
+    /// minority has something to make up for. Until the voters have heard of the last change, that
+    /// is so in the configurations before it, too: of two voters of which one is removed, that one
+    /// may be the only one to know.
     pub(super) fn members_may_lose(&self, node: u8) -> bool {
-        let newest = self.world.newest_configuration();
-        let all = newest.members().with(AcceptorId(node));
-        let lossy = all.iter().filter(|member| member.0 == node || !self.world.is_whole(member.0));
-        let tolerated = newest.voters.count().saturating_sub(2) / 2;
         // A majority of all nodes, members or not, has to register it.
         let others = (0..self.world.node_count()).filter(|other| *other != node);
         let unregistered = others.filter(|other| !self.world.is_whole(*other)).count();
         let is_registered = unregistered < usize::from(self.world.node_count() / 2);
-        let is_free = !newest.members().contains(AcceptorId(node));
-        self.world.is_whole(node) && is_registered && (is_free || lossy.count() <= tolerated)
+        let in_force = self.world.configurations_in_force();
+        self.world.is_whole(node)
+            && is_registered
+            && in_force.iter().all(|present| self.may_lose_in(present, node))
+    }
+
+    fn may_lose_in(&self, present: &Configuration, node: u8) -> bool {
+        let is_lossy = |member: &AcceptorId| member.0 == node || !self.world.is_whole(member.0);
+        let lossy = present.members().iter().filter(is_lossy).count();
+        let tolerated = present.voters.count().saturating_sub(2) / 2;
+        !present.members().contains(AcceptorId(node)) || lossy <= tolerated
     }
 
     /// With nothing in the way all members come to go by the newest configuration, settle it, and
@@ -167,7 +174,7 @@ impl Run<'_> {
             self.world.advance(20_000);
             self.fine()?;
             let mut nodes = self.whole_nodes().into_iter();
-            let Some(late) = nodes.find(|node| !self.world.is_in_step(*node)) else {
+            let Some(late) = nodes.find(|node| !self.world.has_settled(*node)) else {
                 return Ok(());
             };
             if self.world.now() > deadline {

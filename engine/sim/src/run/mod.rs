@@ -24,7 +24,12 @@ use crate::schedule::{Item, Kind, generate};
 use crate::world::{Lagging, World, WorldConfig};
 
 mod divergence;
+mod followers;
 mod membership;
+
+/// The clients come to an end within this time, whatever happens before the schedule is over: else
+/// a cluster that lost its majority for good would be a run without an end.
+const SAFETY_WITHIN_US: u64 = 60_000_000;
 
 /// The world's time for which a schedule is made, in microseconds; most runs are shorter.
 const SCHEDULE_US: u64 = 3_000_000;
@@ -141,6 +146,8 @@ struct Run<'a> {
     next_item: usize,
     /// What ends when, ascending.
     ends: Vec<(u64, End)>,
+    /// What followers were asked: a write, a read, and a local read each time.
+    follower_asked: Vec<[u64; 3]>,
     /// What operators want of the membership.
     goals: Vec<membership::Goal>,
     members_random: Random,
@@ -161,6 +168,7 @@ pub fn run(plan: &Plan) -> Report {
         recycles: mix.recycles,
         drift_ppm_max: mix.drift_ppm_max,
         mirrors: mix.mirrors,
+        followers: followers::cores(plan.seed, mix),
         lagging: Some(lagging(plan.seed)),
         membership: mix.changes_membership().then_some(plan.replicas),
     });
@@ -176,6 +184,7 @@ pub fn run(plan: &Plan) -> Report {
         clients: Clients::new(plan.seed, mix.workload, plan.operations),
         next_item: 0,
         ends: Vec::new(),
+        follower_asked: Vec::new(),
         goals: Vec::new(),
         members_random: Random::stream(plan.seed, "members"),
     };
@@ -197,7 +206,9 @@ impl Run<'_> {
         let history = self.clients.history();
         let checked = versions::check(history, &chosen)?;
         let windows = wgl::check_windows(history, &chosen)?;
+        self.followers_in_step()?;
         self.convergence(&chosen, &checked.states)?;
+        self.follower_replies()?;
         self.files_say_the_same()?;
         self.divergence()?;
         let compared = self.world.checker.compared;
@@ -217,10 +228,14 @@ impl Run<'_> {
         let mut random = Random::stream(self.plan.seed, "pauses");
         while !self.clients.all_asked() {
             self.clients.turn(&mut self.world);
+            self.ask_followers();
             self.happen();
             let pause = 1 + random.below(2_000);
             self.world.advance(pause);
             self.fine()?;
+            if self.world.now() > SAFETY_WITHIN_US {
+                return Err(Violation::new("liveness", "the clients come to no end"));
+            }
         }
         Ok(())
     }
@@ -242,7 +257,7 @@ impl Run<'_> {
         }
         self.pursue();
         // A node that ended by itself, for a failed write, is started again by its supervisor.
-        for node in 0..self.world.node_count() {
+        for node in self.world.all_nodes() {
             let start = End::Start(node);
             let is_planned = self.ends.iter().any(|(_, end)| *end == start);
             if !self.world.is_up(node) && !is_planned {
@@ -300,7 +315,7 @@ impl Run<'_> {
             }
             Kind::Isolate => {
                 self.world.coverage.partitions += 1;
-                for other in (0..nodes).filter(|other| *other != node) {
+                for other in self.world.all_nodes().filter(|other| *other != node) {
                     self.world.cut(node, other);
                     self.world.cut(other, node);
                 }
@@ -326,6 +341,8 @@ impl Run<'_> {
                     self.world.wipe(node);
                 }
             }
+            Kind::FollowerCrash => self.crash_follower(item, until),
+            Kind::FollowerCut => self.cut_follower(item, until),
         }
     }
 
@@ -347,7 +364,7 @@ impl Run<'_> {
         self.world.thaw();
         // A write that is to fail may be under way yet, and end its node.
         self.world.advance(RESTARTS_AFTER_US);
-        for node in 0..self.world.node_count() {
+        for node in self.world.all_nodes() {
             self.world.forget_planned_crash(node);
             self.world.set_disk_full(node, false);
             if !self.world.is_up(node) {
@@ -373,7 +390,7 @@ impl Run<'_> {
     fn healing(&mut self) -> Result<(), Violation> {
         let deadline = self.world.now() + CONVERGES_WITHIN_US;
         loop {
-            for node in 0..self.world.node_count() {
+            for node in self.world.all_nodes() {
                 if self.world.is_up(node) && self.world.has_loss(node) {
                     self.world.crash(node);
                     self.world.start(node);
@@ -381,8 +398,7 @@ impl Run<'_> {
             }
             self.world.advance(20_000);
             self.fine()?;
-            let members = (0..self.world.node_count()).filter(|node| self.world.is_member(*node));
-            let lost = { members }.find(|node| !self.world.is_whole(*node));
+            let lost = self.takers().find(|node| !self.world.is_whole(*node));
             let Some(node) = lost else { return Ok(()) };
             if self.world.now() > deadline {
                 let what = format!("node {node} lost something and never takes part again");
@@ -407,8 +423,18 @@ impl Run<'_> {
     /// Nodes that have to hold everything in the end.
     fn whole_nodes(&self) -> Vec<u8> {
         let world = &self.world;
-        let is_whole = |node: &u8| world.is_up(*node) && world.is_member(*node);
-        (0..world.node_count()).filter(is_whole).collect()
+        self.takers().filter(|node| world.is_up(*node) && !world.is_follower(*node)).collect()
+    }
+
+    /// Members and followers.
+    fn takers(&self) -> impl Iterator<Item = u8> {
+        let world = &self.world;
+        world.all_nodes().filter(|node| world.is_member(*node) || world.is_follower(*node))
+    }
+
+    /// The same, and the followers.
+    fn holders(&self) -> Vec<u8> {
+        self.takers().filter(|node| self.world.is_up(*node)).collect()
     }
 
     fn convergence(
@@ -419,7 +445,7 @@ impl Run<'_> {
         let last = |log: &Vec<ChosenBatch>| Entry(u64::try_from(log.len()).expect("few entries"));
         self.converge(|_| chosen.iter().map(|(entity, log)| (*entity, last(log))).collect())?;
         // Their content, too, read from each by itself.
-        for node in self.whole_nodes() {
+        for node in self.holders() {
             for (entity, state) in states {
                 // A node whose disks were damaged may lag behind; what it holds it must hold right,
                 // and of what it abstains from the others' word.
@@ -430,7 +456,7 @@ impl Run<'_> {
                 }
                 for (key, record) in &state.keys {
                     let words = [&b"GET"[..], &**key];
-                    debug_assert_eq!(entity_of(key), *entity);
+                    assert_eq!(entity_of(key), *entity);
                     let ticket = self.world.submit_bytes(node, &words, None, Freshness::Local);
                     let at = self.world.now() + 1_000_000;
                     let reply = self.await_reply(ticket, at)?;
@@ -454,7 +480,7 @@ impl Run<'_> {
         // What was caught up last may wait for the disk yet.
         self.world.advance(QUIET_US);
         self.fine()?;
-        for node in self.whole_nodes() {
+        for node in self.holders() {
             if self.world.is_damageable(node) {
                 continue;
             }
@@ -587,7 +613,7 @@ impl Run<'_> {
 
     /// A replica that holds less than it should, in words.
     fn first_behind(&self, wanted: &BTreeMap<EntityId, Entry>) -> Option<String> {
-        for node in self.whole_nodes() {
+        for node in self.holders() {
             for (entity, last) in wanted {
                 let held = self.world.chosen_here(node, *entity);
                 if held < *last && !self.world.is_damageable(node) {
@@ -619,6 +645,7 @@ impl Run<'_> {
 
     fn report(mut self, result: Result<u64, Violation>) -> Report {
         self.world.coverage.add_counters(&self.world.counters());
+        self.world.coverage.add_followers(&self.world.follower_counters());
         self.world.coverage.lag_compared = self.world.checker.compared.confirmed;
         let (compared, violation) = match result {
             Ok(compared) => (compared, None),

@@ -35,6 +35,18 @@ impl World {
         self.checker.membership.newest()
     }
 
+    /// The configurations by which its voters may still decide: the newest, and the earlier ones by
+    /// which a voter of it goes. Who is needed in any of them is needed.
+    #[must_use]
+    pub fn configurations_in_force(&self) -> Vec<Configuration> {
+        let newest = self.newest_configuration();
+        let on_disk = newest.voters.iter().map(|voter| self.configuration_of(voter.0));
+        let mut all: Vec<Configuration> = on_disk.chain([newest]).collect();
+        all.sort_by_key(|configuration| configuration.version);
+        all.dedup();
+        all
+    }
+
     /// The configuration that a node's disk holds.
     #[must_use]
     pub fn configuration_of(&self, node: u8) -> Configuration {
@@ -142,7 +154,7 @@ impl World {
 
     /// Whether a node that runs goes by the newest configuration and has settled it.
     #[must_use]
-    pub fn is_in_step(&self, node: u8) -> bool {
+    pub fn has_settled(&self, node: u8) -> bool {
         let newest = self.newest_configuration();
         let cores = &self.nodes[usize::from(node)].cores;
         cores.iter().filter_map(|core| core.shard.as_ref()).all(|shard: &StringShard| {

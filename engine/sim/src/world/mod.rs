@@ -29,6 +29,7 @@ use crate::random::Random;
 use crate::trace::{Trace, What};
 use crate::world::clock::Clock;
 use crate::world::event_queue::EventQueue;
+use crate::world::followers::FollowerWatch;
 use crate::world::link::Link;
 use crate::world::node::{Core, Node};
 
@@ -38,6 +39,7 @@ pub mod clock;
 mod event_queue;
 mod events;
 mod files;
+mod followers;
 mod link;
 mod membership;
 mod mirrors;
@@ -80,6 +82,8 @@ pub struct WorldConfig {
     pub seed: u64,
     /// How many cores each node has; as many nodes as numbers.
     pub cores: Vec<u16>,
+    /// How many cores each follower has; as many followers as numbers.
+    pub followers: Vec<u16>,
     /// What goes wrong by itself.
     pub faults: Faults,
     /// How frames travel.
@@ -118,6 +122,7 @@ impl WorldConfig {
         Self {
             seed,
             cores: cores.to_vec(),
+            followers: Vec::new(),
             faults: Faults::NONE,
             transport: Transport::Datagrams,
             configure: |_| {},
@@ -213,6 +218,7 @@ struct Chances {
     errors: Random,
     files: Random,
     mirrors: Random,
+    strays: Random,
 }
 
 /// See the module page.
@@ -244,6 +250,12 @@ pub struct World {
     violation: Option<Violation>,
     /// Of the boots that ended.
     counters: Counters,
+    /// Of these, followers'.
+    ended_followers: Counters,
+    /// What followers claim, by their cores.
+    watches: BTreeMap<CoreId, FollowerWatch>,
+    /// Followers that a message went astray to.
+    strayed: Vec<CoreId>,
     /// Frames delivered.
     pub delivered: u64,
 }
@@ -265,7 +277,8 @@ impl World {
         let drift_max = i64::from(config.drift_ppm_max);
         let slots = u8::try_from(config.cores.len()).expect("few nodes");
         let first = Configuration::initial(config.membership.unwrap_or(slots));
-        let nodes = config.cores.iter().zip(0..).map(|(cores, id)| {
+        let cores: Vec<u16> = config.cores.iter().chain(&config.followers).copied().collect();
+        let nodes = cores.iter().zip(0..).map(|(cores, id)| {
             let range = 2 * u64::from(config.drift_ppm_max) + 1;
             let drift = i64::try_from(clocks.below(range)).expect("small") - drift_max;
             Node::new(id, *cores, config.cores.len(), Clock::new(drift), first)
@@ -284,8 +297,9 @@ impl World {
             errors: stream("errors"),
             files: stream("files"),
             mirrors: stream("mirrors"),
+            strays: stream("strays"),
         };
-        let checker = Checkers::new(first, &config.cores);
+        let checker = Checkers::new(first, &cores, config.cores.len());
         let mut world = Self {
             now: 1,
             config,
@@ -305,9 +319,12 @@ impl World {
             trace: Trace::default(),
             violation: None,
             counters: Counters::default(),
+            ended_followers: Counters::default(),
+            watches: BTreeMap::new(),
+            strayed: Vec::new(),
             delivered: 0,
         };
-        for node in 0..world.node_count() {
+        for node in world.all_nodes() {
             world.start(node);
         }
         if world.config.mirrors {
@@ -316,10 +333,10 @@ impl World {
         world
     }
 
-    /// Number of nodes.
+    /// Number of replicas; followers come on top.
     #[must_use]
     pub fn node_count(&self) -> u8 {
-        u8::try_from(self.nodes.len()).expect("few nodes")
+        u8::try_from(self.config.cores.len()).expect("few nodes")
     }
 
     /// Time of the world, in microseconds.
@@ -619,6 +636,10 @@ impl World {
                 .and_then(|()| self.checker.message(boot, receiver, version, &outgoing.message));
             self.note(shown);
             self.look_at_lag(boot, to, &outgoing.message);
+            if !self.followers().is_empty() {
+                self.take_picture(id, to, &outgoing.message);
+                self.stray(id, to, &outgoing.message);
+            }
             self.send(id, to, outgoing.message);
             if self.dies_now(id.node) {
                 return;
@@ -647,6 +668,11 @@ impl World {
             let looked = checker.shard(boot, shard, damageable);
             self.note(looked);
         }
+        if self.is_follower(id.node) {
+            self.look_at_claim(id);
+        } else {
+            self.pump_strayed();
+        }
     }
 
     /// What a shard wants known, made durable before anything else leaves it.
@@ -664,6 +690,11 @@ impl World {
             }
             ShardEvent::Generation { member, generation } => {
                 node.learn(member.0, generation);
+            }
+            ShardEvent::Follows { .. } => self.begin_watch(id),
+            ShardEvent::BegunAnew => {
+                let core = self.core(id);
+                core.abstention = core.abstention.filter(|known| !known.is_made_up_for(epoch));
             }
             ShardEvent::Rejoined => {
                 self.coverage.rejoins += 1;
@@ -687,6 +718,8 @@ impl World {
             ShardEvent::Configuration(configuration) => self.adopt(id, boot, configuration),
             ShardEvent::MembershipVotes(votes) => self.keep_membership_votes(id, votes),
             ShardEvent::Settled { version } => self.settle(id, boot, version),
+            ShardEvent::Healed { .. } => self.coverage.healed += 1,
+            ShardEvent::ImageLost { .. } => self.coverage.lost_images += 1,
             ShardEvent::Diverged { .. } | ShardEvent::ChainDiffers { .. } => {}
         }
     }

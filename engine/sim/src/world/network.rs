@@ -7,7 +7,7 @@ use net::peer::frame_decoder::FrameDecoder;
 use net::peer::frame_encoder::FrameEncoder;
 use net::peer::handshake::{
     AcceptorFailure, AcceptorStep, DiallerFailure, DiallerStep, HandshakeAcceptor,
-    HandshakeDialler, PeerIdentity, Target,
+    HandshakeDialler, PeerIdentity, Remembered, Target,
 };
 use net::peer::message::{GenerationsNotice, PeerMessage};
 use plog::configuration::Configuration;
@@ -92,11 +92,14 @@ impl World {
         self.cut.contains(&(from, to))
     }
 
-    /// Dials all links from and to a node that was started.
+    /// Dials all links from and to a node that was started: followers have none with each other.
     pub(super) fn connect(&mut self, node: u8) {
         let replicas = self.node_count();
-        let others: Vec<CoreId> =
-            (0..replicas).filter(|other| *other != node).flat_map(|id| self.core_ids(id)).collect();
+        let both_follow = |other: u8| self.is_follower(node) && self.is_follower(other);
+        let others: Vec<CoreId> = (self.all_nodes())
+            .filter(|other| *other != node && !both_follow(*other))
+            .flat_map(|id| self.core_ids(id))
+            .collect();
         for me in self.core_ids(node) {
             for other in &others {
                 for (from, to) in [(me, *other), (*other, me)] {
@@ -143,6 +146,9 @@ impl World {
     /// A node remembers durably whom it shook hands with. If that one is of a later generation than
     /// was known, connections of the earlier one end.
     pub(super) fn remember(&mut self, node: u8, identity: &PeerIdentity) {
+        if self.is_follower(identity.node_id) {
+            return; // it has promised nothing
+        }
         let Some(generation) = self.nodes[usize::from(node)].remember(identity) else { return };
         self.break_links(node, identity.node_id);
         let now = self.clock_of(node);
@@ -163,7 +169,10 @@ impl World {
         let replicas = self.node_count();
         let nodes = &self.nodes;
         let introduce = |id: CoreId| nodes[usize::from(id.node)].introduction(id, replicas);
-        let remembers = |node: u8, of: u8| nodes[usize::from(node)].remembered[usize::from(of)];
+        let remembers = |node: u8, of: u8| {
+            let known = nodes[usize::from(node)].remembered.get(usize::from(of));
+            known.copied().unwrap_or(Remembered::NeverMet)
+        };
         let target = Target { node_id: to.node, core: to.core };
         let mut dialler = HandshakeDialler::new(introduce(from), target);
         let mut acceptor = HandshakeAcceptor::new(introduce(to));
@@ -323,7 +332,10 @@ impl World {
 
     /// What every frame of a core begins with, when it has something to say of generations, or
     /// when the membership changes.
-    fn notices_of(&self, from: CoreId) -> (Option<GenerationsNotice>, Option<Configuration>) {
+    pub(super) fn notices_of(
+        &self,
+        from: CoreId,
+    ) -> (Option<GenerationsNotice>, Option<Configuration>) {
         let core = &self.nodes[usize::from(from.node)].cores[usize::from(from.core)];
         let shard = core.shard.as_ref();
         let generations = shard.and_then(StringShard::generations);

@@ -5,7 +5,7 @@ use engine::config::ShardConfig;
 use engine::membership::MembershipVotes;
 use engine::shard::StringShard;
 use engine::time::Time;
-use net::peer::handshake::{LocalNode, PeerIdentity, Remembered};
+use net::peer::handshake::{LocalNode, PeerIdentity, Remembered, Role};
 use plog::checkpoint::pointer::Pointer;
 use plog::checkpoint::table::Row;
 use plog::checkpoint::writer::CheckpointWrite;
@@ -189,6 +189,11 @@ impl Node {
             boot_epoch: self.boot().0,
             core_count: self.core_count(),
             core: core.core,
+            role: if core.node < replicas {
+                Role::Replica
+            } else {
+                Role::Follower { peer_port: 1 }
+            },
         }
     }
 

@@ -122,7 +122,9 @@ impl World {
         let core_count = self.nodes[index].core_count();
         let mut recovered = Vec::new();
         for id in self.core_ids(node) {
-            let mut config = ShardConfig::new(AcceptorId(node), replicas, BootEpoch(epoch));
+            let make =
+                if self.is_follower(node) { ShardConfig::follower } else { ShardConfig::new };
+            let mut config = make(AcceptorId(node), replicas, BootEpoch(epoch));
             (config.core, config.core_count) = (id.core, core_count);
             config.seed ^= self.config.seed;
             (self.config.configure)(&mut config);
@@ -286,9 +288,13 @@ impl World {
         let notice = ChosenNotice { entity, entry, ballot, value_id, chain, value: None };
         let (to, from) = (self.owner(node, entity), self.owner(from, entity));
         let now = self.clock_of(node);
+        let (_, configuration) = self.notices_of(from);
         let shard = self.core(to).shard.as_mut().expect("told while it is up");
         let generation = shard.known_generations()[usize::from(from.node)];
-        shard.handle_message(now, from.peer(), generation, PeerMessage::Chosen(notice));
+        let first = configuration.map(PeerMessage::Configuration);
+        for message in first.into_iter().chain([PeerMessage::Chosen(notice)]) {
+            shard.handle_message(now, from.peer(), generation, message);
+        }
         self.pump(to);
     }
 
@@ -303,7 +309,7 @@ impl World {
         let shard = self.core(owner).shard.as_mut().expect("asked of a node that is up");
         let pretends = shard.pretend_another_history(entity);
         if pretends {
-            self.checker.agreement.pretender = Some(node);
+            self.checker.agreement.pretenders |= 1 << node;
         }
         pretends
     }
@@ -361,6 +367,7 @@ impl World {
     pub fn crash(&mut self, node: u8) {
         assert!(self.is_up(node), "crashed when it is up");
         self.coverage.crashes += 1;
+        self.coverage.follower_crashes += u64::from(self.is_follower(node));
         let is_rejoining = !self.is_whole(node) && !self.has_loss(node);
         self.coverage.crashes_during_rejoin += u64::from(is_rejoining);
         self.trace.note(self.now, What::Crash { node });
@@ -369,6 +376,10 @@ impl World {
             let survival = [0, 500_000, 1_000_000][self.chances.tear.index(3)];
             let counters = self.core(id).shard.take().map(|shard| *shard.counters());
             self.counters = self.counters.plus(&counters.unwrap_or_default());
+            if self.is_follower(node) {
+                self.ended_followers = self.ended_followers.plus(&counters.unwrap_or_default());
+                self.watches.remove(&id);
+            }
             let Some(write) = self.core(id).write.take() else { continue };
             let tear = &mut self.chances.tear;
             let blocks = write.buffer.len() / BLOCK_SIZE;

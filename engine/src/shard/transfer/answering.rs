@@ -11,6 +11,7 @@ use plog::vocabulary::{EntityId, Entry};
 
 use crate::shard::checkpointing::{joins, span};
 use crate::shard::log_reads::{Purpose, ReadFailed};
+use crate::shard::transfer::PAGES_UNDER_WAY_MAX;
 use crate::shard::{PeerCore, Shard};
 use crate::state_machine::StateMachine;
 
@@ -40,31 +41,50 @@ struct OnDisk {
     location: Location,
 }
 
-/// The pages being made: one at most for each core of a peer, its latest.
+/// The pages being made: [`PAGES_UNDER_WAY_MAX`] at most for each core of a peer, its latest.
 #[derive(Debug, Default)]
 pub(crate) struct TransferPages {
     next: u64,
     jobs: BTreeMap<u64, Job>,
-    latest: BTreeMap<PeerCore, u64>,
+    /// By who asked, oldest first.
+    of: BTreeMap<PeerCore, VecDeque<u64>>,
 }
 
 impl TransferPages {
     /// A link went down: whoever was at its end asks anew.
     pub(crate) fn forget(&mut self, peer: PeerCore) {
-        if let Some(job) = self.latest.remove(&peer) {
+        for job in self.of.remove(&peer).unwrap_or_default() {
             self.jobs.remove(&job);
         }
+    }
+
+    fn start(&mut self, number: u64, job: Job) {
+        let of = self.of.entry(job.to).or_default();
+        if of.len() >= PAGES_UNDER_WAY_MAX
+            && let Some(oldest) = of.pop_front()
+        {
+            self.jobs.remove(&oldest);
+        }
+        of.push_back(number);
+        self.jobs.insert(number, job);
+    }
+
+    fn end(&mut self, number: u64) -> Option<Job> {
+        let job = self.jobs.remove(&number)?;
+        if let Some(of) = self.of.get_mut(&job.to) {
+            of.retain(|other| *other != number);
+        }
+        Some(job)
     }
 }
 
 impl<M: StateMachine> Shard<M> {
     /// A peer's core wants the entities it owns after a place.
     pub(in crate::shard) fn answer_transfer(&mut self, from: PeerCore, request: TransferRequest) {
-        self.transfer_pages.forget(from);
         let limit = u64::from(request.bytes.min(self.context.config.transfer_page_bytes).max(1));
         let mut job = Job {
             to: from,
-            page: TransferPage { begin: request.begin, next: None },
+            page: TransferPage { begin: request.begin, next: None, sent: false },
             images: Vec::new(),
             runs: Vec::new(),
             missing: 0,
@@ -92,6 +112,9 @@ impl<M: StateMachine> Shard<M> {
         self.transfer_pages.next += 1;
         let number = self.transfer_pages.next;
         job.missing = job.runs.len();
+        if job.page.next.is_some() && job.missing > 0 {
+            self.context.send_to_core(from, PeerMessage::TransferPage(job.page));
+        }
         for (run, place) in job.runs.iter().zip(0..) {
             let location = span(run[0].location, run[run.len() - 1].location);
             self.log_reads.start(Purpose::Transfer(number, place), location);
@@ -99,8 +122,7 @@ impl<M: StateMachine> Shard<M> {
         if job.missing == 0 {
             self.send_page(job);
         } else {
-            self.transfer_pages.latest.insert(from, number);
-            self.transfer_pages.jobs.insert(number, job);
+            self.transfer_pages.start(number, job);
         }
     }
 
@@ -162,8 +184,7 @@ impl<M: StateMachine> Shard<M> {
         }
         job.missing -= 1;
         if job.missing == 0 {
-            let job = self.transfer_pages.jobs.remove(&number).expect("just seen");
-            self.transfer_pages.latest.remove(&job.to);
+            let job = self.transfer_pages.end(number).expect("just seen");
             self.send_page(job);
         }
     }
@@ -176,7 +197,8 @@ impl<M: StateMachine> Shard<M> {
                 self.context.send_to_core(job.to, PeerMessage::Image(image));
             }
         }
-        self.context.send_to_core(job.to, PeerMessage::TransferPage(job.page));
+        let page = TransferPage { sent: true, ..job.page };
+        self.context.send_to_core(job.to, PeerMessage::TransferPage(page));
     }
 }
 

@@ -6,9 +6,10 @@
 //! ```text
 //! asker                                   answerer
 //!   │ ── Transfer: from X on ───────────────▶ │  reads its images, neighbours with one read
-//!   │ ◀───────── Image, Image, …, Image ───── │
 //!   │ ◀──────────────── TransferPage: next Y  │
-//!   │ ── Transfer: from Y on ───────────────▶ │
+//!   │ ── Transfer: from Y on ───────────────▶ │  and reads these meanwhile
+//!   │ ◀───────── Image, Image, …, Image ───── │
+//!   │ ◀────────────── TransferPage: all sent  │
 //! ```
 //!
 //! Each image is whole, checked, and installed by itself: nothing is ever half there, and what
@@ -23,6 +24,9 @@
 
 mod answering;
 mod asking;
+
+/// Pages that a core of a peer is asked for at a time: while one is taken, the next is read.
+const PAGES_UNDER_WAY_MAX: usize = 2;
 
 pub(crate) use crate::shard::transfer::answering::TransferPages;
 pub(crate) use crate::shard::transfer::asking::Transfer;

@@ -13,8 +13,10 @@
 //! `overrides` replaces values, and `validation` looks at the whole, `addresses` in it. `shares`
 //! then says what each core gets.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use net::peer::handshake::Role;
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
@@ -40,13 +42,18 @@ mod validation;
 /// Most cores of a node: 16 slots stand together, and there are 16384 of them.
 pub const CORES_MAX: u16 = 256;
 
+/// A node with this id or a greater one is a follower: it has no vote, and stands in no [[node]]
+/// table. The ids between the replicas' and this one are nobody's.
+pub const FOLLOWER_ID_FIRST: u8 = 16;
+
 /// A complete configuration. Keys and fields have the same names.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Names the cluster; nodes of different clusters refuse each other. At least 1.
     pub cluster_id: ClusterId,
-    /// This node's index in the replica set: 0 to (number of nodes - 1). Never changes.
+    /// This node's index in the replica set: 0 to (number of nodes - 1); of a follower, a number
+    /// from [`FOLLOWER_ID_FIRST`] on that no other has. Never changes.
     pub node_id: u8,
     /// Where identity and log live. One node, one directory.
     pub data_directory: PathBuf,
@@ -80,6 +87,8 @@ pub struct Config {
     pub memory: MemoryTable,
     /// What connections are bounded by.
     pub limits: LimitsTable,
+    /// Of a follower.
+    pub follower: FollowerTable,
 }
 
 /// One member of the replica set, as others reach it.
@@ -164,7 +173,7 @@ pub struct ConsensusTable {
     /// Bytes of values in one catch-up answer.
     pub catch_up_max_bytes: u32,
     /// Peers that may lack something are told so after this time; ten times as long after the last
-    /// time, everything is compared with each peer.
+    /// time, everything is compared with each peer, or looked through by a follower.
     pub sweep_every_ms: u32,
 }
 
@@ -203,6 +212,15 @@ pub struct MemoryTable {
     pub parked_messages_max: u64,
     /// Request ids of `CERTUS ONCE` remembered per entity. Must be equal on all nodes.
     pub request_ids_max: u32,
+}
+
+/// `[follower]`.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FollowerTable {
+    /// A follower that was in step with a replica no later than so long ago refuses reads; 0 = it
+    /// does not, once it was in step.
+    pub staleness_max_ms: u32,
 }
 
 /// `[limits]`.
@@ -259,6 +277,7 @@ impl Default for Config {
             catch_up: CatchUpTable::default(),
             memory: MemoryTable::default(),
             limits: LimitsTable::default(),
+            follower: FollowerTable::default(),
         }
     }
 }
@@ -400,6 +419,16 @@ impl Config {
     #[must_use]
     pub fn to_toml(&self) -> String {
         toml::to_string(self).expect("a configuration is plain tables, strings and numbers")
+    }
+
+    /// What this node is to the others.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        if self.node_id < FOLLOWER_ID_FIRST {
+            return Role::Replica;
+        }
+        let address: SocketAddr = self.peer_address.parse().expect("validated when it was read");
+        Role::Follower { peer_port: address.port() }
     }
 
     /// How many nodes replicate each entity.

@@ -5,6 +5,7 @@
 
 use engine::config::ShardConfig;
 use engine::shard::{CatchUpRates, Rate, share_of_rate};
+use net::peer::handshake::Role;
 use plog::vocabulary::{AcceptorId, BootEpoch};
 
 use crate::core_setup::Limits;
@@ -28,7 +29,11 @@ impl Config {
     #[must_use]
     pub fn shard_config(&self, core: u16, cores: u16, epoch: BootEpoch) -> ShardConfig {
         let consensus = &self.consensus;
-        let base = ShardConfig::new(AcceptorId(self.node_id), self.replicas(), epoch);
+        let make = match self.role() {
+            Role::Replica => ShardConfig::new,
+            Role::Follower { .. } => ShardConfig::follower,
+        };
+        let base = make(AcceptorId(self.node_id), self.replicas(), epoch);
         let size = |bytes: u32| usize::try_from(bytes).expect("this machine has 64-bit addresses");
         ShardConfig {
             core,
@@ -57,6 +62,7 @@ impl Config {
             lazy_flush_us: u64::from(self.log.lazy_flush_ms) * 1000,
             catch_up_bytes_max: size(consensus.catch_up_max_bytes),
             catch_up_rates: self.catch_up_rates(cores),
+            staleness_max_us: u64::from(self.follower.staleness_max_ms) * 1000,
             sweep_every_us: u64::from(consensus.sweep_every_ms) * 1000,
             digest_every_us: DIGEST_EVERY_SWEEPS * u64::from(consensus.sweep_every_ms) * 1000,
             lag_entities_max: LAG_ENTITIES_MAX,

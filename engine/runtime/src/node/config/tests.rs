@@ -54,7 +54,7 @@ fn each_mistake_has_one_message_that_names_key_value_and_remedy() {
         ("[log]\nsegment_size = 1", &["`log.segment_size`", "`log.segment_size_bytes`"]),
         ("[limits]\nqqqqqqqq = 1", &["`limits.qqqqqqqq` (= 1) is not known; correct"]),
         ("[quux]\na = 1", &["`quux`", "not known"]),
-        ("node_id = 3", &["`node_id` is 3", "0 to 2"]),
+        ("node_id = 3", &["`node_id` is 3", "0 to 2", "for a follower", "from 16"]),
         ("node_id = \"a\"", &["line 1", "`node_id = \"a\"`", "expected u8"]),
         ("\nnode_id = 300", &["line 2", "`node_id = 300`"]),
         ("cores = -1", &["`cores = -1`", "line 1"]),
@@ -76,6 +76,11 @@ fn each_mistake_has_one_message_that_names_key_value_and_remedy() {
             &["`core_client_port_first` is 127.0.0.1:7398 to 7401", "`peer_address`"],
         ),
         ("cores = 8\npeer_address = \"127.0.0.1:65530\"", &["`peer_address`", "65535"]),
+        ("node_id = 15", &["`node_id` is 15", "for a follower"]),
+        (
+            "node_id = 1\n[follower]\nstaleness_max_ms = 5",
+            &["`follower.staleness_max_ms` is 5", "`node_id` is 1", "follows nobody"],
+        ),
         ("[log]\nsegment_size_bytes = 4096", &["`log.segment_size_bytes` is 4096", "4194304"]),
         ("[log]\nsegment_size_bytes = 67108865", &["67108865", "multiple of 4096"]),
         (

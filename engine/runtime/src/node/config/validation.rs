@@ -12,7 +12,7 @@ use engine::session::RATE_MAX;
 use engine::state_machine::strings::VALUE_SIZE_MAX;
 
 use crate::node::config::addresses::{PortRange, host_and_port, listen_address};
-use crate::node::config::{CORES_MAX, Config};
+use crate::node::config::{CORES_MAX, Config, FOLLOWER_ID_FIRST, FollowerTable};
 use crate::node::config_error::ConfigError;
 
 /// Room for headers around the largest entry or image, in a log segment and in a peer frame.
@@ -80,6 +80,7 @@ impl Config {
             ("consensus.image_every_entries", consensus.image_every_entries.into(), 1, 1_000_000),
             ("consensus.catch_up_max_bytes", consensus.catch_up_max_bytes.into(), 4096, 4 * mib),
             ("consensus.sweep_every_ms", consensus.sweep_every_ms.into(), 100, 86_400_000),
+            ("follower.staleness_max_ms", self.follower.staleness_max_ms.into(), 0, 86_400_000),
             ("limits.connections_max", limits.connections_max.into(), 1, 1 << 20),
             ("limits.pipeline_max", limits.pipeline_max.into(), 1, 1 << 20),
             (
@@ -234,15 +235,23 @@ impl Config {
                 }
             }
         }
-        if usize::from(self.node_id) >= count {
+        if usize::from(self.node_id) >= count && self.node_id < FOLLOWER_ID_FIRST {
             return Err(ConfigError::OutOfRange {
                 key: "node_id".to_owned(),
                 value: self.node_id.to_string(),
                 rule: format!(
-                    "choose the id of one of the {count} [[node]] tables, 0 to {}",
+                    "choose the id of one of the {count} [[node]] tables, 0 to {}, or, for a \
+                     follower, one from {FOLLOWER_ID_FIRST} to 255 that no other has",
                     count - 1
                 ),
             });
+        }
+        if self.follower != FollowerTable::default() && self.node_id < FOLLOWER_ID_FIRST {
+            return Err(contradiction(
+                ("follower.staleness_max_ms", self.follower.staleness_max_ms),
+                ("node_id", self.node_id),
+                "a replica follows nobody; remove the first, or give a follower an id from 16 on",
+            ));
         }
         Ok(())
     }

@@ -15,7 +15,7 @@ use std::path::Path;
 
 use plog::identity::LogIdentity;
 
-use crate::node::config::{CORES_MAX, Config};
+use crate::node::config::{CORES_MAX, Config, FOLLOWER_ID_FIRST};
 use crate::node::data_directory::error::{DataDirectoryError, Result};
 use crate::node::two_copies::FactKind;
 
@@ -127,7 +127,18 @@ impl DirectoryIdentity {
         }
         if self.node_id != expected.node_id {
             let (found, wanted) = (self.node_id.to_string(), expected.node_id.to_string());
-            let remedy = "correct node_id or data_directory";
+            let is_follower = |node_id: u8| node_id >= FOLLOWER_ID_FIRST;
+            let remedy = match (is_follower(self.node_id), is_follower(expected.node_id)) {
+                (true, false) => {
+                    "it is a follower's, who never voted, and can never become a replica's; \
+                     correct node_id or data_directory"
+                }
+                (false, true) => {
+                    "it is a replica's, who may have promised something, and can never become a \
+                     follower's; correct node_id or data_directory"
+                }
+                _ => "correct node_id or data_directory",
+            };
             return foreign("node", found, "node_id", wanted, remedy);
         }
         if self.replicas != expected.replicas {

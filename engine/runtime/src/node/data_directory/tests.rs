@@ -122,6 +122,7 @@ fn a_directory_of_another_shape_is_refused_with_what_differs() {
     let cases = [
         (ExpectedIdentity { cluster_id: 8, ..EXPECTED }, "cluster 0x7", "`cluster_id` is 0x8"),
         (ExpectedIdentity { node_id: 2, ..EXPECTED }, "node 1", "`node_id` is 2"),
+        (ExpectedIdentity { node_id: 16, ..EXPECTED }, "a replica's", "`node_id` is 16"),
         (ExpectedIdentity { replicas: 5, ..EXPECTED }, "of 3 nodes", "`node` is 5"),
         (ExpectedIdentity { core_count: Some(4), ..EXPECTED }, "2 cores", "`cores` is 4"),
     ];

@@ -60,6 +60,9 @@ impl Acquaintances {
     /// runs.
     pub(crate) fn remember(&self, identity: &PeerIdentity) -> Result<(), NotLetIn> {
         let PeerIdentity { node_id, incarnation, boot_epoch, .. } = *identity;
+        let Some(peer) = self.shared.peer(node_id) else {
+            return Ok(()); // a follower promises nothing that a later life could break
+        };
         let generation = BootEpoch(boot_epoch).generation();
         match self.known_incarnations.meet(node_id, incarnation, generation)? {
             Meeting::Welcome => {}
@@ -67,7 +70,7 @@ impl Acquaintances {
                 return Err(NotLetIn::Refused(refusal(node_id, (incarnation, boot_epoch), life)));
             }
         }
-        self.shared.peers[usize::from(node_id)].boot_epoch.fetch_max(boot_epoch, Ordering::Relaxed);
+        peer.boot_epoch.fetch_max(boot_epoch, Ordering::Relaxed);
         Ok(())
     }
 }
@@ -90,7 +93,7 @@ fn refusal(node_id: u8, (got, got_epoch): (u128, u32), life: KnownLife) -> Refus
 mod tests {
     use std::sync::Arc;
 
-    use net::peer::handshake::{PeerIdentity, Remembered};
+    use net::peer::handshake::{PeerIdentity, Remembered, Role};
     use net::peer::refusal::Refusal;
     use plog::vocabulary::Generation;
 
@@ -106,6 +109,7 @@ mod tests {
             core_count: 1,
             core: 0,
             local_core: 0,
+            role: Role::Replica,
         }
     }
 

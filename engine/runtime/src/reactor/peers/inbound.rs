@@ -69,7 +69,7 @@ mod tests {
 
     use engine::time::Time;
     use net::peer::frame::FrameDecoder;
-    use net::peer::handshake::{HandshakeAcceptor, LocalNode, PeerIdentity};
+    use net::peer::handshake::{HandshakeAcceptor, LocalNode, PeerIdentity, Role};
 
     use super::{Inbound, InboundPhase, SILENCE_US};
 
@@ -85,6 +85,7 @@ mod tests {
             boot_epoch: 1,
             core_count: 1,
             core: 0,
+            role: Role::Replica,
         };
         Inbound {
             socket: TcpStream::connect(listener.local_addr().unwrap()).unwrap(),
@@ -122,6 +123,7 @@ mod tests {
             core_count: 1,
             core: 0,
             local_core: 0,
+            role: Role::Replica,
         });
         peer.heard_us = 60_000_000;
         assert_eq!(peer.overdue(Time(60_000_000 + SILENCE_US), PATIENCE_US), None);

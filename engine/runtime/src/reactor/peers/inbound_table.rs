@@ -4,6 +4,7 @@
 //! no entities with this one is told the number of cores; from everybody else frames are taken, and
 //! their messages handed to the shard. Of two connections from one peer core the newer counts.
 
+use std::collections::BTreeSet;
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -12,12 +13,13 @@ use std::sync::atomic::Ordering;
 use engine::shard::{PeerCore, PeerLife, StringShard};
 use engine::time::Time;
 use net::peer::frame::FrameDecoder;
-use net::peer::handshake::{AcceptorStep, HandshakeAcceptor, LocalNode, PeerIdentity};
+use net::peer::handshake::{AcceptorStep, HandshakeAcceptor, LocalNode, PeerIdentity, Role};
 use net::peer::message::PeerMessage;
+use net::peer::refusal::Refusal;
 use net::resp::slot::shard_of;
 use plog::vocabulary::{AcceptorId, BootEpoch, Generation};
 
-use crate::core_setup::Limits;
+use crate::core_setup::{Limits, PeerAddress};
 use crate::node::log_line;
 use crate::reactor::metrics::Counters;
 use crate::reactor::node_shared::NodeShared;
@@ -37,6 +39,18 @@ const INBOUND_MAX: usize = 4096;
 /// The owner of the accept.
 const NOBODY: Key = Key { index: 0, generation: 0 };
 
+/// Nodes that may follow a core.
+const FOLLOWER_NODES_MAX: u8 = 16;
+
+/// A follower comes or goes; it is spoken to as long as it is heard.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum FollowerChange {
+    /// It connected, and listens there.
+    Came(PeerAddress),
+    /// Its last connection ended.
+    Went(u8),
+}
+
 /// All connections of one core that peers opened.
 #[derive(Debug)]
 pub(super) struct InboundTable {
@@ -50,6 +64,7 @@ pub(super) struct InboundTable {
     inbound: Slab<Inbound>,
     /// Established inbound connections.
     established: Vec<(PeerCore, Key)>,
+    follower_changes: Vec<FollowerChange>,
     stopping: bool,
 }
 
@@ -72,6 +87,7 @@ impl InboundTable {
             shared,
             inbound: Slab::new(),
             established: Vec::new(),
+            follower_changes: Vec::new(),
             stopping: false,
         }
     }
@@ -225,6 +241,17 @@ impl InboundTable {
                 identity.local_core, self.local.core
             ));
         }
+        if let Role::Follower { .. } = identity.role
+            && self.is_full_for(identity.node_id)
+        {
+            let (node_id, max) = (identity.node_id, FOLLOWER_NODES_MAX);
+            let refusal = Refusal::TooManyFollowers { node_id, max };
+            log_line::warn("refused a follower", &[("node", &node_id), ("reason", &refusal)]);
+            let inbound = self.inbound.get_mut(key).expect("the caller found it");
+            inbound.phase = InboundPhase::Refused;
+            self.answer_inbound(key, refusal.encode().to_vec(), ring);
+            return Ok(());
+        }
         // Durable before the answer leaves: what this node answered it must not forget.
         if let Err(reason) = self.acquaintances.remember(&identity) {
             let node_id = identity.node_id;
@@ -255,9 +282,11 @@ impl InboundTable {
             self.end_inbound(older, now, shard, "replaced by a newer connection");
         }
         self.established.push((peer, key));
-        self.shared.peers[usize::from(identity.node_id)]
-            .inbound_links
-            .fetch_add(1, Ordering::Relaxed);
+        match (self.shared.peer(identity.node_id), identity.role) {
+            (Some(flags), _) => drop(flags.inbound_links.fetch_add(1, Ordering::Relaxed)),
+            (None, Role::Follower { peer_port }) => self.follower_came(key, &identity, peer_port),
+            (None, Role::Replica) => unreachable!("a replica outside of the set is refused"),
+        }
         let inbound = self.inbound.get_mut(key).expect("the caller found it");
         inbound.phase = InboundPhase::Up(identity);
         log_line::info(
@@ -266,6 +295,40 @@ impl InboundTable {
         );
         let generation = BootEpoch(identity.boot_epoch).generation();
         shard.handle_peer_up(now, peer, PeerLife { generation, core_count: identity.core_count });
+    }
+
+    /// The nodes that follow this core, each as often as it has connections.
+    fn follower_nodes(&self) -> impl Iterator<Item = u8> {
+        let is_follower = |peer: &PeerCore| self.shared.peer(peer.acceptor.0).is_none();
+        let peers = self.established.iter().map(|(peer, _)| *peer);
+        peers.filter(move |peer| is_follower(peer)).map(|peer| peer.acceptor.0)
+    }
+
+    /// Whether a follower cannot be taken beside those that are there.
+    fn is_full_for(&self, node_id: u8) -> bool {
+        let nodes: BTreeSet<u8> = self.follower_nodes().collect();
+        !nodes.contains(&node_id) && nodes.len() >= usize::from(FOLLOWER_NODES_MAX)
+    }
+
+    /// A follower hears on connections that this node opens: where it dialled from.
+    fn follower_came(&mut self, key: Key, identity: &PeerIdentity, port: u16) {
+        let inbound = self.inbound.get(key).expect("the caller found it");
+        // Without an address it is gone already.
+        let Ok(from) = inbound.socket.peer_addr() else { return };
+        let host = from.ip().to_canonical().to_string();
+        let node_id = identity.node_id;
+        self.follower_changes.push(FollowerChange::Came(PeerAddress { node_id, host, port }));
+    }
+
+    fn follower_went(&mut self, node_id: u8) {
+        if !self.follower_nodes().any(|other| other == node_id) {
+            self.follower_changes.push(FollowerChange::Went(node_id));
+        }
+    }
+
+    /// Followers that came and went since this was last asked.
+    pub(super) fn take_follower_changes(&mut self) -> Vec<FollowerChange> {
+        std::mem::take(&mut self.follower_changes)
     }
 
     fn take_frames(
@@ -338,9 +401,10 @@ impl InboundTable {
             let phase = std::mem::replace(&mut inbound.phase, InboundPhase::Closing);
             if let InboundPhase::Up(identity) = phase {
                 self.established.retain(|(_, established)| *established != key);
-                self.shared.peers[usize::from(identity.node_id)]
-                    .inbound_links
-                    .fetch_sub(1, Ordering::Relaxed);
+                match self.shared.peer(identity.node_id) {
+                    Some(flags) => drop(flags.inbound_links.fetch_sub(1, Ordering::Relaxed)),
+                    None => self.follower_went(identity.node_id),
+                }
                 log_line::warn(
                     "a peer's connection ended",
                     &[
@@ -370,7 +434,8 @@ impl InboundTable {
     ) {
         let is_older = |inbound: &Inbound| match inbound.phase {
             InboundPhase::Up(PeerIdentity { node_id, boot_epoch, .. }) => {
-                BootEpoch(boot_epoch).generation() < known[usize::from(node_id)]
+                let known = known.get(usize::from(node_id));
+                known.is_some_and(|known| BootEpoch(boot_epoch).generation() < *known)
             }
             _ => false,
         };

@@ -21,7 +21,7 @@ use crate::node::known_incarnations::KnownIncarnations;
 use crate::reactor::metrics::Counters;
 use crate::reactor::node_shared::NodeShared;
 use crate::reactor::peers::acquaintances::Acquaintances;
-use crate::reactor::peers::inbound_table::InboundTable;
+use crate::reactor::peers::inbound_table::{FollowerChange, InboundTable};
 use crate::reactor::peers::outbound_table::OutboundTable;
 use crate::reactor::ring::{Completion, Ring};
 
@@ -72,6 +72,7 @@ impl PeerTable {
             boot_epoch: identity.boot_epoch,
             core_count: setup.core_count,
             core: setup.core,
+            role: identity.role,
         };
         let acquaintances = Acquaintances::new(setup.known_incarnations, Arc::clone(&setup.shared));
         Self {
@@ -178,6 +179,17 @@ impl PeerTable {
         counters: &mut Counters,
     ) {
         self.inbound.handle_received(now, completion, ring, shard, counters);
+        self.answer_followers(now, ring);
+    }
+
+    /// Opens connections to followers that came, and ends those to followers that went.
+    fn answer_followers(&mut self, now: Time, ring: &mut Ring) {
+        for change in self.inbound.take_follower_changes() {
+            match change {
+                FollowerChange::Came(address) => self.outbound.add_follower(address, now, ring),
+                FollowerChange::Went(node_id) => self.outbound.remove_follower(node_id, now, ring),
+            }
+        }
     }
 
     /// The handshake's answer left.
@@ -200,6 +212,7 @@ impl PeerTable {
         let patience_us = self.limits.handshake_timeout_ms.saturating_mul(1000);
         self.outbound.handle_tick(now, ring, patience_us);
         self.inbound.handle_tick(now, shard, patience_us);
+        self.answer_followers(now, ring);
     }
 
     /// Closes everything.

@@ -18,7 +18,9 @@ use std::sync::atomic::Ordering;
 
 use engine::time::Time;
 use net::peer::frame::FrameEncoder;
-use net::peer::handshake::{ANY_CORE, DiallerStep, HandshakeDialler, PeerIdentity, Target};
+use net::peer::handshake::{
+    ANY_CORE, DiallerStep, HandshakeDialler, PeerIdentity, Remembered, Target,
+};
 use plog::vocabulary::BootEpoch;
 
 use crate::node::log_line;
@@ -112,8 +114,10 @@ impl OutboundTable {
             return self.end_connection(key, now, ring, "the peer spoke out of turn");
         };
         let acquaintances = &self.acquaintances;
-        let step =
-            dialler.handle_bytes(&buffer[..count], |node_id| acquaintances.remembered(node_id));
+        let is_follower = self.shared.peer(self.peers[link.peer].address.node_id).is_none();
+        let step = dialler.handle_bytes(&buffer[..count], |node_id| {
+            if is_follower { Remembered::NeverMet } else { acquaintances.remembered(node_id) }
+        });
         match step {
             Ok(DiallerStep::Incomplete) => {}
             Ok(DiallerStep::Accepted { identity, .. }) => {
@@ -147,7 +151,9 @@ impl OutboundTable {
             // A link that only asked becomes the link to the core it reached.
             link.peer_core = Some(core);
             self.listed.push(key);
-            self.shared.peers[usize::from(node_id)].outbound_links.fetch_add(1, Ordering::Relaxed);
+            if let Some(flags) = self.shared.peer(node_id) {
+                flags.outbound_links.fetch_add(1, Ordering::Relaxed);
+            }
             log_line::info("connected to a peer", &[("node", &node_id), ("peer_core", &core)]);
         }
         let peer = &self.peers[position];
@@ -210,9 +216,9 @@ impl OutboundTable {
                 // What was under way is lost.
                 link.dropped = true;
                 let node_id = self.peers[link.peer].address.node_id;
-                self.shared.peers[usize::from(node_id)]
-                    .outbound_links
-                    .fetch_sub(1, Ordering::Relaxed);
+                if let Some(flags) = self.shared.peer(node_id) {
+                    flags.outbound_links.fetch_sub(1, Ordering::Relaxed);
+                }
             }
             if let Some(socket) = &link.socket {
                 // Fails only when it is not connected, which is as good.

@@ -21,6 +21,7 @@ use net::resp::slot::shard_of;
 use plog::vocabulary::{AcceptorId, Generation};
 
 use crate::core_setup::{Limits, PeerAddress};
+use crate::node::log_line;
 use crate::reactor::metrics::Counters;
 use crate::reactor::node_shared::NodeShared;
 use crate::reactor::peers::acquaintances::Acquaintances;
@@ -45,6 +46,8 @@ struct Peer {
     asking: Option<Key>,
     /// Whether messages were dropped before there was a link to drop them on.
     dropped: bool,
+    /// A follower that is not heard: it is not spoken to either.
+    is_gone: bool,
 }
 
 /// All links of one core to its peers.
@@ -71,13 +74,14 @@ impl OutboundTable {
         acquaintances: Acquaintances,
         shared: Arc<NodeShared>,
     ) -> Self {
-        let mut position = vec![None; usize::from(local.replicas)];
+        let mut position = vec![None; usize::from(u8::MAX) + 1];
         let peers: Vec<Peer> = peers
             .into_iter()
             .enumerate()
             .map(|(index, address)| {
                 position[usize::from(address.node_id)] = Some(index);
-                Peer { address, core_count: None, links: Vec::new(), asking: None, dropped: false }
+                let (core_count, links, asking) = (None, Vec::new(), None);
+                Peer { address, core_count, links, asking, dropped: false, is_gone: false }
             })
             .collect();
         Self {
@@ -114,6 +118,51 @@ impl OutboundTable {
                 })
             })
             .collect()
+    }
+
+    /// A follower came, and hears where `address` says: it is dialled as a peer is.
+    pub(super) fn add_follower(&mut self, address: PeerAddress, now: Time, ring: &mut Ring) {
+        let node_id = address.node_id;
+        let known = self.position[usize::from(node_id)];
+        if let Some(index) = known {
+            let peer = &self.peers[index];
+            if !peer.is_gone && peer.address == address {
+                return;
+            }
+            self.retire_peer(index, now, ring);
+        }
+        let (core_count, links, asking) = (None, Vec::new(), None);
+        let peer = Peer { address, core_count, links, asking, dropped: false, is_gone: false };
+        let index = match known {
+            Some(index) => {
+                self.peers[index] = peer;
+                index
+            }
+            None => {
+                self.peers.push(peer);
+                self.position[usize::from(node_id)] = Some(self.peers.len() - 1);
+                self.peers.len() - 1
+            }
+        };
+        let core = if self.local.core == 0 { Some(0) } else { None };
+        self.peers[index].asking = Some(self.add_link(index, core));
+        log_line::info("a follower is told what this core learns", &[("node", &node_id)]);
+    }
+
+    /// A follower is heard no more: nothing is said to it until it comes again.
+    pub(super) fn remove_follower(&mut self, node_id: u8, now: Time, ring: &mut Ring) {
+        let Some(index) = self.position[usize::from(node_id)] else { return };
+        self.retire_peer(index, now, ring);
+    }
+
+    fn retire_peer(&mut self, index: usize, now: Time, ring: &mut Ring) {
+        let peer = &mut self.peers[index];
+        let links = std::mem::take(&mut peer.links).into_iter().flatten().chain(peer.asking.take());
+        let links: Vec<Key> = links.collect();
+        (peer.core_count, peer.is_gone) = (None, true);
+        for link in links {
+            self.retire(link, now, ring);
+        }
     }
 
     fn add_link(&mut self, peer: usize, core: Option<u16>) -> Key {
@@ -297,8 +346,8 @@ impl OutboundTable {
         let all: Vec<Key> = self.links.keys().collect();
         for key in all {
             let link = self.links.get(key).expect("just listed");
-            let node_id = usize::from(self.peers[link.peer].address.node_id);
-            if link.is_up() && link.generation < known[node_id] {
+            let known = known.get(usize::from(self.peers[link.peer].address.node_id));
+            if link.is_up() && known.is_some_and(|known| link.generation < *known) {
                 self.end_connection(key, now, ring, "a later generation of that node is about");
             }
         }
