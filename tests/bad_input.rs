@@ -24,7 +24,7 @@ use net::resp::value::Value;
 
 use cluster::random::Random;
 use cluster::resp_client::RespClient;
-use cluster::{Cluster, PATIENCE, refused_start, text, wait_until};
+use cluster::{Cluster, PATIENCE, addresses, refused_start, text, wait_until};
 
 const ATTEMPTS: usize = 300;
 
@@ -195,8 +195,8 @@ fn first_bytes_of_a_peer(cluster: &Cluster) -> Vec<u8> {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let place =
         Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("hello-{}", std::process::id()));
-    let ports = free_ports(3);
-    let [client, peer, admin] = [0, 1, 2].map(|place| format!("127.0.0.1:{}", ports[place]));
+    let (mut ports, _port_blocks) = addresses(3);
+    let [client, peer, admin] = [(); 3].map(|()| ports.next().expect("three").to_string());
     let original = fs::read_to_string(&cluster.nodes[0].config_file).expect("a configuration");
     let own = &cluster.nodes[0];
     let config = original
@@ -230,12 +230,6 @@ fn first_bytes_of_a_peer(cluster: &Cluster) -> Vec<u8> {
     fs::remove_dir_all(&place).expect("its directory can be removed");
     assert!(!bytes.is_empty(), "a peer says who it is");
     bytes
-}
-
-fn free_ports(count: usize) -> Vec<u16> {
-    let listeners: Vec<TcpListener> =
-        (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
-    listeners.iter().map(|listener| listener.local_addr().expect("bound").port()).collect()
 }
 
 /// Every file under `directory` with its bytes. The lock file names who tried last, so it may

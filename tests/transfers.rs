@@ -19,7 +19,7 @@ mod proxy;
 use std::collections::BTreeMap;
 use std::env;
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -27,9 +27,10 @@ use std::time::Duration;
 use net::resp::value::Value;
 use serde_json::Value as Json;
 
+use cluster::port_blocks::PortBlocks;
 use cluster::random::Random;
 use cluster::resp_client::RespClient;
-use cluster::{Cluster, StopOnDrop, text, wait_until};
+use cluster::{Cluster, StopOnDrop, addresses, text, wait_until};
 use proxy::{Proxy, Rule, Way};
 
 /// The node that loses its data.
@@ -77,10 +78,7 @@ struct Scene {
     random: Random,
     outcomes: BTreeMap<(Interruption, &'static str), usize>,
     memory_kib: u64,
-}
-
-fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    _port_blocks: PortBlocks,
 }
 
 impl Scene {
@@ -89,13 +87,14 @@ impl Scene {
         for id in 0..3 {
             cluster.stop_node(id);
         }
+        let (mut own, port_blocks) = addresses(6);
         let mut ways = Vec::new();
         let mut links = Vec::new();
         for from in 0..3 {
             let file = cluster.nodes[from].config_file.clone();
             let mut said: toml::Table = fs::read_to_string(&file).unwrap().parse().unwrap();
             for to in (0..3).filter(|to| *to != from) {
-                let way = Way { from: free_address(), to: cluster.nodes[to].peer };
+                let way = Way { from: own.next().unwrap(), to: cluster.nodes[to].peer };
                 said["node"][to]["peer"] = way.from.to_string().into();
                 ways.push(way);
                 links.push((from, to));
@@ -115,7 +114,15 @@ impl Scene {
             assert!(!reply.is_error(), "{reply:?}");
         }
         let random = Random::new(seed);
-        Self { cluster, proxy, links, random, outcomes: BTreeMap::new(), memory_kib: 0 }
+        Self {
+            cluster,
+            proxy,
+            links,
+            random,
+            outcomes: BTreeMap::new(),
+            memory_kib: 0,
+            _port_blocks: port_blocks,
+        }
     }
 
     /// What a node says of its one core; `None` when it does not answer.
