@@ -23,8 +23,7 @@ use std::time::{Duration, Instant};
 use net::resp::value::Value;
 
 use cluster::random::Random;
-use cluster::resp_client::RespClient;
-use cluster::{Cluster, PATIENCE, addresses, refused_start, text, wait_until};
+use cluster::{Cluster, Node, PATIENCE, addresses, refused_start, text, wait_until};
 
 const ATTEMPTS: usize = 300;
 
@@ -65,14 +64,13 @@ fn check_unharmed(cluster: &Cluster, number: usize) {
         assert_eq!(text(&client.ask(&["GET", &key]).unwrap()), "here");
     }
     wait_until("every node to hear every other", || {
-        cluster.nodes.iter().all(|node| live(&mut node.connect().expect("a connection")).len() == 3)
+        cluster.nodes.iter().all(|node| live(node).len() == 3)
     });
 }
 
 /// Whom a node hears, itself included.
-fn live(client: &mut RespClient) -> Vec<u64> {
-    let status = text(&client.ask(&["CERTUS", "STATUS"]).expect("a node that is up answers"));
-    let status: serde_json::Value = serde_json::from_str(&status).expect("the status is JSON");
+fn live(node: &Node) -> Vec<u64> {
+    let status = node.status().expect("a node that is up answers");
     status["live"].as_array().expect("a list").iter().filter_map(|id| id.as_u64()).collect()
 }
 
@@ -357,7 +355,7 @@ fn a_stranger_under_the_name_of_a_member_is_not_let_in() {
         }
         for id in [0, 1] {
             let mut client = cluster.client(id);
-            let hears = live(&mut client);
+            let hears = live(&cluster.nodes[id]);
             assert!(!hears.contains(&2), "node {id} hears {name}: {hears:?}");
             assert_eq!(text(&client.ask(&["GET", "key"]).unwrap()), "value");
         }

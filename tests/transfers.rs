@@ -17,7 +17,6 @@ mod cluster;
 mod proxy;
 
 use std::collections::BTreeMap;
-use std::env;
 use std::fs;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -30,7 +29,7 @@ use serde_json::Value as Json;
 use cluster::port_blocks::PortBlocks;
 use cluster::random::Random;
 use cluster::resp_client::RespClient;
-use cluster::{Cluster, StopOnDrop, addresses, text, wait_until};
+use cluster::{Cluster, StopOnDrop, addresses, number, wait_until};
 use proxy::{Proxy, Rule, Way};
 
 /// The node that loses its data.
@@ -56,10 +55,6 @@ const ALL: [Interruption; 4] = [
     Interruption::LinksAreCut,
     Interruption::BitsFlip,
 ];
-
-fn number(name: &str, default: usize) -> usize {
-    env::var(name).map_or(default, |text| text.parse().expect("a whole number"))
-}
 
 fn key(number: usize) -> String {
     format!("key{number}")
@@ -127,19 +122,11 @@ impl Scene {
 
     /// What a node says of its one core; `None` when it does not answer.
     fn core(&self, id: usize) -> Option<Json> {
-        let said = self.cluster.nodes[id].connect().ok()?.ask(&["CERTUS", "STATUS"]).ok()?;
-        let status: Json = serde_json::from_str(&text(&said)).unwrap();
-        Some(status["cores"][0]["shard"].clone())
+        Some(self.cluster.nodes[id].status()?["cores"][0]["shard"].clone())
     }
 
     fn counter(&self, id: usize, name: &str) -> u64 {
         self.core(id).and_then(|core| core["counters"][name].as_u64()).unwrap_or(0)
-    }
-
-    fn is_whole(&self, id: usize) -> bool {
-        self.core(id).is_some_and(|core| {
-            ["rejoining_cores", "abstaining_cores"].iter().all(|name| core["gauges"][name] == 0)
-        })
     }
 
     fn set_links(&self, rule: Rule) {
@@ -167,7 +154,7 @@ impl Scene {
             sender(self).is_some()
         });
         let sender = sender(self).unwrap();
-        let was_under_way = !self.is_whole(NODE);
+        let was_under_way = !self.cluster.nodes[NODE].is_whole();
         let took_effect = match interruption {
             Interruption::SenderDies => {
                 self.cluster.kill(sender);
@@ -199,10 +186,7 @@ impl Scene {
                 self.proxy.effects(&all)[3] > before
             }
         };
-        wait_until("the node to take part in everything", || {
-            self.cluster.nodes[NODE].check_running();
-            self.is_whole(NODE)
-        });
+        self.cluster.wait_until_whole(NODE);
         self.cluster.wait_until_ready(sender);
         self.note_memory();
         let outcome = match (was_under_way, took_effect) {
@@ -261,9 +245,9 @@ fn read_along(address: SocketAddr, stopping: &AtomicBool, reads: &AtomicU64) {
 
 #[test]
 fn interrupted_transfers_complete() {
-    let rounds = number("TRANSFER_ROUNDS", ALL.len());
+    let rounds = usize::try_from(number("TRANSFER_ROUNDS", ALL.len() as u64)).unwrap();
     let seed = number("TRANSFER_SEED", 1);
-    let mut scene = Scene::new(u64::try_from(seed).unwrap());
+    let mut scene = Scene::new(seed);
     let (stopping, reads) = (AtomicBool::new(false), AtomicU64::new(0));
     let address = scene.cluster.nodes[NODE].client;
     thread::scope(|scope| {

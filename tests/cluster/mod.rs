@@ -14,6 +14,7 @@ pub mod process;
 pub mod random;
 #[path = "../../bin/certus/resp_client.rs"]
 pub mod resp_client;
+mod status;
 
 use std::fs::{self, OpenOptions};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -91,6 +92,11 @@ pub fn certus(words: &[&str]) -> Output {
         .stdin(Stdio::null())
         .output()
         .expect("certus runs")
+}
+
+/// The number that a variable of the environment says, for a test that can be told to do more.
+pub fn number(variable: &str, default: u64) -> u64 {
+    std::env::var(variable).map_or(default, |text| text.parse().expect("a whole number"))
 }
 
 /// A name for a directory of the test `name`, of which nothing is there.
