@@ -231,6 +231,7 @@ fn a_mebibyte_damaged_on_each_node_and_another_on_each_is_made_up_for() {
         let counters = &status["cores"][0]["shard"]["counters"];
         let of_node = counters["healed"].as_u64().unwrap();
         assert!(of_node > 200, "node {node} took {of_node} entities from the others");
+        assert_eq!(counters["images_lost"], of_node, "node {node} took what it lost, no more");
         healed += of_node;
         let data = cluster.nodes[node].data_directory.clone();
         wait_until("the damaged checkpoint to go", || verified(&data).0 == 0);
