@@ -25,6 +25,7 @@ pub enum Command {
     Status(Status),
     Checkpoint(Checkpoint),
     Cleaner(Cleaner),
+    Member(Member),
     /// Copies all that a node has applied into a directory of files.
     ///
     /// Reads the node's files, whether it runs or not, and changes nothing: the checkpoint that
@@ -118,6 +119,71 @@ pub enum CleanerCommand {
     Resume(ToldNodes),
     /// Says how it is on each core.
     Status(ToldNodes),
+}
+
+/// Says who votes, or has nodes added, removed and replaced while the cluster serves.
+///
+/// Only in clusters whose nodes were started with `replica_slots`. Each change goes step by step,
+/// one node at a time, and the next step waits until what was chosen before has moved on. Repeating
+/// a command is harmless: it goes on where the last one was interrupted, and does nothing when
+/// everything is as wanted.
+///
+/// Exit status: 0 done and settled, 1 not within --wait (what was begun goes on), 2 refused, or no
+/// node can be reached.
+#[derive(Clone, Debug, Args)]
+pub struct Member {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: MemberCommand,
+}
+
+/// What to do about the members.
+#[derive(Clone, Debug, Subcommand)]
+pub enum MemberCommand {
+    /// Says by which configuration nodes go, and who settled it.
+    List(ToldNodes),
+    /// Has a node vote. It runs, with an empty data directory and the present members in its
+    /// [[node]] tables; it takes over everything, and votes then.
+    Add {
+        /// Its id.
+        #[arg(value_name = "NODE")]
+        node: u8,
+        /// Whom to tell.
+        #[command(flatten)]
+        change: MemberChange,
+    },
+    /// Has a node vote no more, up or down. Stop it when this is done, and not before.
+    Remove {
+        /// Its id.
+        #[arg(value_name = "NODE")]
+        node: u8,
+        /// Whom to tell.
+        #[command(flatten)]
+        change: MemberChange,
+    },
+    /// Adds one node, then removes another.
+    Replace {
+        /// The id of the one that goes.
+        #[arg(value_name = "NODE")]
+        node: u8,
+        /// The id of the one that comes.
+        #[arg(value_name = "BY")]
+        by: u8,
+        /// Whom to tell.
+        #[command(flatten)]
+        change: MemberChange,
+    },
+}
+
+/// Whom to tell of a change, and how long to wait.
+#[derive(Clone, Debug, Args)]
+pub struct MemberChange {
+    /// Voters, the first of which that answers is told.
+    #[command(flatten)]
+    pub nodes: ToldNodes,
+    /// How long to wait at most, in seconds.
+    #[arg(long, default_value = "600", value_name = "SECONDS", value_parser = positive_seconds)]
+    pub wait: Duration,
 }
 
 /// Runs a whole cluster on this machine, for development and trials.

@@ -2,10 +2,10 @@
 //!
 //! `certus dev` runs a whole cluster on this machine ([`dev`]), `certus status` asks a cluster how
 //! it is ([`status`]), and `certus plog` reads the files of a node, running or not
-//! ([`node_files`]). `certus checkpoint` and `certus cleaner` tell running nodes what to do
-//! ([`node_control`]). `certus backup` and `certus restore` take all that a node has applied out of
-//! its files, and put it into a new cluster ([`backup`]). Everything else it knows of a running
-//! node it learns as any client does, over RESP ([`resp_client`]).
+//! ([`node_files`]). `certus checkpoint`, `certus cleaner` and `certus member` tell running nodes
+//! what to do ([`node_control`]). `certus backup` and `certus restore` take all that a node has
+//! applied out of its files, and put it into a new cluster ([`backup`]). Everything else it knows
+//! of a running node it learns as any client does, over RESP ([`resp_client`]).
 
 mod arguments;
 mod backup;
@@ -38,6 +38,7 @@ fn main() -> ExitCode {
         Command::Status(status) => status::run(status, &mut console),
         Command::Checkpoint(checkpoint) => node_control::checkpoint(checkpoint, &mut console),
         Command::Cleaner(cleaner) => node_control::cleaner(cleaner, &mut console),
+        Command::Member(member) => node_control::member(member, &mut console),
         Command::Backup(Backup { command: Some(BackupCommand::Verify(verify)), .. }) => {
             backup::verify(verify, &mut console)
         }

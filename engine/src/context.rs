@@ -133,6 +133,14 @@ pub enum Event {
     /// What the node promised or accepted of the next configuration. To be made durable before
     /// anything leaves that is polled later. Of core 0 only.
     MembershipVotes(MembershipVotes),
+    /// A node goes by another configuration of the same version: its operator named other founders.
+    /// Nothing that it says is heard.
+    ConfigurationDiffers {
+        /// The node.
+        member: AcceptorId,
+        /// By which it goes.
+        theirs: Configuration,
+    },
     /// The core settled this version: it holds all that was chosen before the version. When all
     /// cores of the node did, core 0 is to be told.
     Settled {

@@ -58,6 +58,8 @@ counters! {
     configurations_adopted,
     /// Messages that were said in another configuration, or to or by who is no member, and dropped.
     messages_unheard,
+    /// Times that a peer named another configuration of the same version: other founders.
+    configurations_unlike,
     /// Messages about membership sent.
     membership_messages,
     /// Ballots proposed for the next configuration.

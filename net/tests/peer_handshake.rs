@@ -145,6 +145,8 @@ fn every_refusal_arrives_as_it_was_meant_and_is_a_sentence_with_a_remedy() {
         Refusal::FollowerId { node_id: 2, replicas: 5 },
         Refusal::NotAReplica { node_id: 17 },
         Refusal::TooManyFollowers { node_id: 17, max: 16 },
+        Refusal::Membership { node_id: 2, changes: true },
+        Refusal::Membership { node_id: 2, changes: false },
         Refusal::Unnamed { code: 200 },
     ];
     for refusal in refusals {
@@ -263,6 +265,37 @@ fn a_follower_is_let_in_by_replicas_alone_under_an_id_of_its_own_whatever_its_li
         .handle_bytes(&to_other.encode(), |_| panic!("nothing is remembered of a follower"));
     let refusal = Refusal::NotAReplica { node_id: 17 };
     assert_eq!(step, Err(AcceptorFailure::Refused(refusal)));
+}
+
+#[test]
+fn where_members_change_a_node_says_where_it_listens_and_nobody_else_is_let_in() {
+    let member = |node_id: u8| {
+        let role = Role::Member { peer_port: 7400 + u16::from(node_id) };
+        LocalNode { replicas: 5, role, ..node(node_id) }
+    };
+    // The set has five slots, and three members: the fourth comes from somewhere.
+    let said = Hello { sender: member(3), ..hello() };
+    let judge = |said: &Hello, by: LocalNode| {
+        HandshakeAcceptor::new(by).handle_bytes(&said.encode(), |_| Remembered::NeverMet)
+    };
+    let step = judge(&said, member(2));
+    let Ok(AcceptorStep::Accepted { identity, .. }) = step else { panic!("{step:?}") };
+    assert_eq!((identity.node_id, identity.role), (3, Role::Member { peer_port: 7403 }));
+    let fixed = |node: LocalNode| LocalNode { role: Role::Replica, ..node };
+    for (sender, by, changes) in
+        [(member(3), fixed(member(2)), true), (fixed(member(3)), member(2), false)]
+    {
+        let refusal = Refusal::Membership { node_id: 3, changes };
+        let step = judge(&Hello { sender, ..said }, by);
+        assert_eq!(step, Err(AcceptorFailure::Refused(refusal)));
+    }
+    // Followers are let in by both.
+    let role = Role::Follower { peer_port: 7416 };
+    let follower = LocalNode { node_id: 16, role, ..member(3) };
+    for by in [member(2), fixed(member(2))] {
+        let step = judge(&Hello { sender: follower, ..said }, by);
+        assert!(matches!(step, Ok(AcceptorStep::Accepted { .. })), "{step:?}");
+    }
 }
 
 #[test]

@@ -96,7 +96,8 @@ impl fmt::Display for Members {
 
 /// Who votes, and who only learns. See the module page.
 ///
-/// Invariants: there is a voter; nobody is voter and learner at once.
+/// Invariants: there is a voter, but in [`Configuration::UNKNOWN`]; nobody is voter and learner at
+/// once.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct Configuration {
     /// 0 for what a node is started with; each change is one more.
@@ -206,6 +207,26 @@ impl Configuration {
     /// The largest plausible version.
     pub const VERSION_MAX: u32 = 1 << 31;
 
+    /// Of a node that joins, or lost what it knew: it waits until it is told.
+    pub const UNKNOWN: Self = Self { version: 0, voters: Members::NONE, learners: Members::NONE };
+
+    /// Whether this one takes the place of `present`: it is later, or the first that is heard of.
+    #[must_use]
+    pub fn is_news_to(&self, present: &Self) -> bool {
+        self.version > present.version || *present == Self::UNKNOWN && self.voters.count() > 0
+    }
+
+    /// Version 0: these nodes vote.
+    ///
+    /// # Panics
+    ///
+    /// Without a voter.
+    #[must_use]
+    pub fn founded_by(voters: Members) -> Self {
+        assert!(voters.count() > 0, "somebody has to vote");
+        Self { version: 0, voters, learners: Members::NONE }
+    }
+
     /// Version 0: the nodes 0 to `voters` - 1 vote.
     ///
     /// # Panics
@@ -298,7 +319,7 @@ impl Configuration {
             Err(InvalidConfiguration::NoSuchSlot { version, members, slots })
         } else if both.count() > 0 {
             Err(InvalidConfiguration::Both { version, both })
-        } else if self.voters.count() == 0 {
+        } else if self.voters.count() == 0 && *self != Self::UNKNOWN {
             Err(InvalidConfiguration::NoVoter { version })
         } else {
             Ok(())
@@ -310,6 +331,20 @@ impl fmt::Display for Configuration {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { version, voters, learners } = self;
         write!(formatter, "version {version}, voters {voters}, learners {learners}")
+    }
+}
+
+impl Members {
+    /// A byte with a bit for each.
+    #[must_use]
+    pub fn to_bits(self) -> u8 {
+        self.0
+    }
+
+    /// Those whose bits are set; [`Configuration::validate`] looks whether they can be.
+    #[must_use]
+    pub fn from_bits(bits: u8) -> Self {
+        Self(bits)
     }
 }
 
@@ -401,7 +436,8 @@ mod tests {
         let good = Configuration::initial(3);
         let invalid = |configuration: Configuration| configuration.validate(3).is_err();
         assert!(!invalid(good));
-        assert!(invalid(Configuration { voters: Members::NONE, ..good }));
+        assert!(invalid(Configuration { version: 1, voters: Members::NONE, ..good }));
+        assert!(!invalid(Configuration::UNKNOWN));
         assert!(invalid(Configuration { learners: Members(0b100), ..good }));
         assert!(invalid(Configuration { learners: Members(0b1000), ..good }));
         assert!(invalid(Configuration { learners: Members(0b1000_0000), ..good }));

@@ -23,6 +23,8 @@ const COUNTERS: usize = 3;
 const WORDS_PER_KEY: u64 = 60;
 /// Requests that make for progress, so that there is something to lose.
 const PROGRESS: u64 = 60;
+/// Nodes from here on follow.
+const FOLLOWER_ID_FIRST: u8 = 16;
 /// How long a client waits for an answer before it turns to another node.
 const CLIENT_PATIENCE: Duration = Duration::from_secs(3);
 
@@ -146,7 +148,7 @@ fn write_words(load: &Load<'_>, writer: usize) -> Journal {
         let Some(answer) = client.ask(&["APPEND", &key, &word]) else { continue };
         let fate = match answer {
             Ok(Value::Error(error)) => match error.word() {
-                "CLUSTERDOWN" | "TRYAGAIN" | "BUSY" | "LOADING" => Fate::Refused,
+                "CLUSTERDOWN" | "TRYAGAIN" | "BUSY" | "LOADING" | "REMOVED" => Fate::Refused,
                 "UNKNOWN" => Fate::Unknown,
                 _ => panic!("writer {writer} was told: {error}"),
             },
@@ -177,7 +179,7 @@ fn count(load: &Load<'_>, number: usize) -> [u64; COUNTERS] {
             match client.ask(&["CERTUS", "ONCE", &id, "INCR", &key]) {
                 Some(Ok(Value::Integer(_))) => break,
                 Some(Ok(Value::Error(error)))
-                    if ["CLUSTERDOWN", "TRYAGAIN", "BUSY", "LOADING", "UNKNOWN"]
+                    if ["CLUSTERDOWN", "TRYAGAIN", "BUSY", "LOADING", "UNKNOWN", "REMOVED"]
                         .contains(&error.word()) => {}
                 Some(Ok(other)) => panic!("counter {number} was told: {other:?}"),
                 Some(Err(_)) | None => {}
@@ -196,10 +198,13 @@ fn counter_key(round: u64, counter: usize) -> String {
 
 /// Compares what is stored with what clients were told; how many words were acknowledged.
 fn check_words(cluster: &Cluster, journals: &[Journal]) -> u64 {
-    let mut clients: Vec<RespClient> = (0..3).map(|id| cluster.client(id)).collect();
+    let standing = cluster.standing().filter(|node| node.id < FOLLOWER_ID_FIRST);
+    let mut clients: Vec<RespClient> =
+        standing.map(|node| node.connect().expect("a node that is up takes connections")).collect();
+    let count = clients.len();
     let mut acknowledged = 0;
     for (number, (key, sent)) in journals.iter().flatten().enumerate() {
-        let value = clients[number % 3].ask(&["GET", key]).expect("a node that is up answers");
+        let value = clients[number % count].ask(&["GET", key]).expect("a node that is up answers");
         let stored = match &value {
             Value::Null => String::new(),
             value => text(value),
@@ -251,9 +256,10 @@ fn check_counters(cluster: &Cluster, round: u64, counted: &[[u64; COUNTERS]]) {
     for counter in 0..COUNTERS {
         let key = counter_key(round, counter);
         let expected: u64 = counted.iter().map(|counts| counts[counter]).sum();
-        for id in 0..3 {
-            let value = cluster.client(id).ask(&["GET", &key]).expect("a node that is up answers");
-            assert_eq!(text(&value), expected.to_string(), "{key} at node {id}");
+        for node in cluster.standing().filter(|node| node.id < FOLLOWER_ID_FIRST) {
+            let mut client = node.connect().expect("a node that is up takes connections");
+            let value = client.ask(&["GET", &key]).expect("a node that is up answers");
+            assert_eq!(text(&value), expected.to_string(), "{key} at node {}", node.id);
         }
     }
 }

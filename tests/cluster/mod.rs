@@ -16,6 +16,7 @@ pub mod random;
 pub mod resp_client;
 mod status;
 
+use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -56,8 +57,10 @@ pub struct Cluster {
     pub directory: PathBuf,
     /// Its nodes, by id.
     pub nodes: Vec<Node>,
-    /// Its followers, in the order in which they were added.
+    /// Its followers, in the order in which they were added; and nodes that joined.
     pub followers: Vec<Node>,
+    /// Ids of nodes that were removed: nothing is asked of them.
+    pub gone: BTreeSet<u8>,
     /// What keeps others from its ports, also while no node of it runs.
     port_blocks: Vec<PortBlocks>,
 }
@@ -195,14 +198,52 @@ impl Cluster {
         let ports = nodes.iter().flat_map(|node| [node.client, node.peer, node.admin]);
         let port_blocks = PortBlocks::hold_those_of(ports.map(|address| address.port()));
         let port_blocks = port_blocks.into_iter().collect();
-        Self { directory, nodes, followers: Vec::new(), port_blocks }
+        let (followers, gone) = (Vec::new(), BTreeSet::new());
+        Self { directory, nodes, followers, gone, port_blocks }
     }
 
     /// Starts another follower, of so many cores, and returns its place. `follower` is its table.
     pub fn add_follower(&mut self, cores: u16, follower: &str) -> usize {
+        let id = 16 + u8::try_from(self.followers.len()).expect("few followers");
+        let place = self.make_node(id, cores);
+        self.configure_follower(place, cores, follower);
+        self.followers[place].start(&[]);
+        place
+    }
+
+    /// Starts a node of one core with this id that may become a member, and returns its place among
+    /// the followers.
+    pub fn add_node(&mut self, id: u8) -> usize {
+        let place = self.make_node(id, 1);
+        self.configure_follower(place, 1, "");
+        let node = &self.followers[place];
+        let text = fs::read_to_string(&node.config_file).expect("just written");
+        let mut table: toml::Table = toml::from_str(&text).expect("it is TOML");
+        let present = self.standing().filter(|present| present.id != id && present.id < 16);
+        let listed = present.map(|present| {
+            let mut entry = toml::Table::new();
+            entry.insert("id".to_owned(), toml::Value::Integer(present.id.into()));
+            for (key, address) in [("client", present.client), ("peer", present.peer)] {
+                entry.insert(key.to_owned(), toml::Value::String(address.to_string()));
+            }
+            toml::Value::Table(entry)
+        });
+        table.insert("node".to_owned(), toml::Value::Array(listed.collect()));
+        let text = toml::to_string(&table).expect("a table is TOML");
+        fs::write(&node.config_file, text).expect("a file can be written");
+        self.followers[place].start(&[]);
+        place
+    }
+
+    /// The nodes that were not removed.
+    pub fn standing(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.iter().chain(&self.followers).filter(|node| !self.gone.contains(&node.id))
+    }
+
+    /// A node beside those of `certus dev`, without a configuration. Its place.
+    fn make_node(&mut self, id: u8, cores: u16) -> usize {
         let place = self.followers.len();
-        let id = 16 + u8::try_from(place).expect("few followers");
-        let directory = self.directory.join(format!("follower-{id}"));
+        let directory = self.directory.join(format!("beside-{id}"));
         fs::create_dir_all(&directory).expect("a directory can be made");
         let (mut addresses, port_blocks) = addresses(2 + cores);
         self.port_blocks.push(port_blocks);
@@ -226,8 +267,6 @@ impl Cluster {
         };
         fs::write(&node.log_file, "").expect("a file can be written");
         self.followers.push(node);
-        self.configure_follower(place, cores, follower);
-        self.followers[place].start(&[]);
         place
     }
 
@@ -310,7 +349,7 @@ impl Cluster {
     /// Waits until all replicas hold the same history of every one of `keys`, and returns how many
     /// entries each has.
     pub fn wait_until_equal(&self, keys: &[String]) -> Vec<u64> {
-        let all = self.nodes.iter().chain(&self.followers);
+        let all = self.standing();
         let connect = |node: &Node| node.connect().expect("a node that is up takes connections");
         let mut clients: Vec<RespClient> = all.map(connect).collect();
         keys.iter()

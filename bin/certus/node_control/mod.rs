@@ -1,8 +1,9 @@
-//! `certus checkpoint` and `certus cleaner`: what an operator wants of running nodes, over RESP as
-//! everything else that a node is told.
+//! `certus checkpoint`, `certus cleaner` and `certus member`: what an operator wants of running
+//! nodes, over RESP as everything else that a node is told.
 
 mod checkpoint;
 mod cleaner;
+mod member;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use crate::resp_client::{ClientError, RespClient};
 
 pub use crate::node_control::checkpoint::checkpoint;
 pub use crate::node_control::cleaner::cleaner;
+pub use crate::node_control::member::member;
 
 /// Why a node was not told, or what it answered was of no use.
 #[derive(Debug, thiserror::Error)]

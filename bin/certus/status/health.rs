@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use crate::status::node_status::{Document, NodeStatus, number};
+use crate::status::node_status::{Document, Membership, NodeStatus, number};
 
 /// How a cluster is.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Health {
     /// Size of the replica set, as far as any node says.
     pub replicas: usize,
+    /// How many vote.
+    pub voters: usize,
     /// Nodes that answer and hear a majority, themselves included.
     pub serving: usize,
     /// Nodes that may fail with everything still served; [`None`] when it is not served now.
@@ -28,8 +30,15 @@ impl Health {
             .iter()
             .filter_map(|node| Some(usize::try_from(node.document()?.number("/replicas"))));
         let replicas = said.filter_map(Result::ok).max().unwrap_or(0);
-        let majority = replicas / 2 + 1;
-        let mut health = Self { replicas, ..Self::default() };
+        // The newest configuration that any node goes by, where members change.
+        let membership = nodes.iter().filter_map(|node| node.document()?.membership()).max();
+        let votes = |id: u8| match &membership {
+            Some(present) => present.voters.contains(&id),
+            None => usize::from(id) < replicas,
+        };
+        let voters = membership.as_ref().map_or(replicas, |present| present.voters.len());
+        let majority = voters / 2 + 1;
+        let mut health = Self { replicas, voters, ..Self::default() };
         // Of those that serve, the nodes that vote for everything.
         let mut voting: usize = 0;
         for node in nodes {
@@ -41,10 +50,27 @@ impl Health {
                     continue;
                 }
             };
-            let live = document.live();
+            let mut live = document.live();
+            live.retain(|id| votes(*id));
+            if let Some(present) = &membership
+                && let Some(id) = node.node_id.filter(|id| !present.voters.contains(id))
+                && !node.is_follower(replicas)
+            {
+                health.judge_no_voter(&name, document, present.learners.contains(&id));
+                continue;
+            }
+            if let Some(own) = document.membership()
+                && membership.as_ref().is_some_and(|present| *present != own)
+            {
+                let version = own.version;
+                let text = format!(
+                    "{name} goes by version {version} of the members, and hears of the newest yet"
+                );
+                health.on_its_way.push(text);
+            }
             if node.is_follower(replicas) {
                 health.judge_follower(&name, document);
-                health.judge_links(node, nodes, &live);
+                health.judge_links(node, nodes, &live, &votes);
                 continue;
             }
             let abstaining = document.sum("/shard/gauges/abstaining_cores");
@@ -67,46 +93,12 @@ impl Health {
                      when no entities are left; {left} are"
                 ));
             }
-            health.judge_links(node, nodes, &live);
+            health.judge_links(node, nodes, &live, &votes);
             health.judge_cleaner(&name, document);
-            for (pointer, what) in [
-                (
-                    "/shard/gauges/abstaining",
-                    "entities abstain here: their copy is damaged \
-                  or differs from the peers'",
-                ),
-                (
-                    "/metrics/counters/log_reads_failed",
-                    "reads of the log failed since the start: \
-                  check the disk",
-                ),
-                (
-                    "/metrics/counters/spares_failed",
-                    "times there was no space for a new log \
-                  segment since the start: free space",
-                ),
-            ] {
-                let count = document.sum(pointer);
-                if count > 0 {
-                    health.why.push(format!("{name}: {count} {what}"));
-                }
-            }
-            for (pointer, what) in [
-                ("/shard/gauges/behind", "entities are behind a peer and catch up"),
-                (
-                    "/shard/gauges/sweep_left",
-                    "entities have advanced and are to be told by peers yet",
-                ),
-                ("/shard/gauges/loading", "entities are being read back from the log"),
-            ] {
-                let count = document.sum(pointer);
-                if count > 0 {
-                    health.on_its_way.push(format!("{name}: {count} {what}"));
-                }
-            }
+            health.judge_counts(&name, document);
         }
-        health.judge_membership(nodes);
-        if replicas > 0 {
+        health.judge_nodes(nodes, membership.as_ref());
+        if voters > 0 {
             health.more_may_fail = voting.checked_sub(majority);
         }
         health
@@ -115,6 +107,59 @@ impl Health {
     /// Whether nothing is wrong.
     pub fn is_healthy(&self) -> bool {
         self.why.is_empty() && self.more_may_fail.is_some()
+    }
+
+    /// What is counted, and should be nothing.
+    fn judge_counts(&mut self, name: &str, document: &Document) {
+        for (pointer, what) in [
+            (
+                "/shard/gauges/abstaining",
+                "entities abstain here: their copy is damaged \
+                  or differs from the peers'",
+            ),
+            (
+                "/metrics/counters/log_reads_failed",
+                "reads of the log failed since the start: \
+                  check the disk",
+            ),
+            (
+                "/metrics/counters/spares_failed",
+                "times there was no space for a new log \
+                  segment since the start: free space",
+            ),
+        ] {
+            let count = document.sum(pointer);
+            if count > 0 {
+                self.why.push(format!("{name}: {count} {what}"));
+            }
+        }
+        for (pointer, what) in [
+            ("/shard/gauges/behind", "entities are behind a peer and catch up"),
+            ("/shard/gauges/sweep_left", "entities have advanced and are to be told by peers yet"),
+            ("/shard/gauges/loading", "entities are being read back from the log"),
+        ] {
+            let count = document.sum(pointer);
+            if count > 0 {
+                self.on_its_way.push(format!("{name}: {count} {what}"));
+            }
+        }
+    }
+
+    /// A node that is no voter: it learns, was removed, or waits to be added.
+    fn judge_no_voter(&mut self, name: &str, document: &Document, learns: bool) {
+        if !learns {
+            self.notes.push(format!(
+                "{name} is no member: it serves nothing; add it (certus member add), or stop it"
+            ));
+            return;
+        }
+        let left = document.sum("/shard/gauges/settling_left");
+        let text = if left > 0 {
+            format!("{name} learns what was chosen before it was added: {left} entities are left")
+        } else {
+            format!("{name} has learned all, and can be made a voter (certus member add)")
+        };
+        self.on_its_way.push(text);
     }
 
     /// A follower serves on with what it has, and nothing depends on it.
@@ -161,10 +206,16 @@ impl Health {
         }
     }
 
-    fn judge_links(&mut self, node: &NodeStatus, nodes: &[NodeStatus], live: &[u8]) {
+    fn judge_links(
+        &mut self,
+        node: &NodeStatus,
+        nodes: &[NodeStatus],
+        live: &[u8],
+        votes: &dyn Fn(u8) -> bool,
+    ) {
         for other in nodes {
             let Some(id) = other.node_id.filter(|id| Some(*id) != node.node_id) else { continue };
-            if other.is_follower(self.replicas) {
+            if !votes(id) {
                 continue;
             }
             // That one which answers nobody is not heard either is said once.
@@ -174,7 +225,7 @@ impl Health {
         }
     }
 
-    fn judge_membership(&mut self, nodes: &[NodeStatus]) {
+    fn judge_nodes(&mut self, nodes: &[NodeStatus], membership: Option<&Membership>) {
         let mut by_id: BTreeMap<u8, &NodeStatus> = BTreeMap::new();
         for node in nodes.iter().filter(|node| node.document().is_some()) {
             let Some(id) = node.node_id else { continue };
@@ -199,9 +250,19 @@ impl Health {
                 .collect();
             self.why.push(format!("these are nodes of different clusters: {}", list.join(", ")));
         }
-        let named = nodes.iter().filter(|node| !node.is_follower(self.replicas)).count();
-        if self.replicas > named {
-            self.why.push(format!("only {named} of {} nodes are known", self.replicas));
+        let Some(membership) = membership else {
+            let named = nodes.iter().filter(|node| !node.is_follower(self.replicas)).count();
+            if self.replicas > named {
+                self.why.push(format!("only {named} of {} nodes are known", self.replicas));
+            }
+            return;
+        };
+        let is_known = |id: &&u8| nodes.iter().any(|node| node.node_id == Some(**id));
+        for id in membership.voters.iter().filter(|id| !is_known(id)) {
+            self.why.push(format!(
+                "node {id} votes, and its address is not known here: name it with --addr, and list \
+                 it in the [[node]] tables"
+            ));
         }
     }
 }
@@ -348,5 +409,35 @@ mod tests {
         let why = Health::of(&nodes).why;
         assert_eq!(why.len(), 1, "{why:?}");
         assert!(why[0].contains("different clusters"), "{why:?}");
+    }
+
+    #[test]
+    fn where_members_change_those_that_vote_are_counted() {
+        let present = json!({ "version": 4, "voters": [0, 3, 4], "learners": [1] });
+        let of = |id: u8, live: &[u8]| {
+            let mut node = node(id, live);
+            let document = node.answer.as_mut().unwrap();
+            (document.0["replicas"], document.0["membership"]) = (json!(5), present.clone());
+            node
+        };
+        let all = [0, 1, 2, 3, 4];
+        let health = Health::of(&[of(0, &all), of(3, &all), of(4, &all)]);
+        assert!(health.is_healthy(), "{health:?}");
+        assert_eq!((health.voters, health.serving, health.more_may_fail), (3, 3, Some(1)));
+        // Of who is heard only voters count.
+        let health = Health::of(&[of(0, &[0, 1, 2]), of(3, &[3]), silent(4)]);
+        assert_eq!((health.serving, health.more_may_fail), (0, None));
+        let mut learner = of(1, &all);
+        let gauges = &mut learner.answer.as_mut().unwrap().0["cores"][0]["shard"]["gauges"];
+        gauges["settling_left"] = json!(7);
+        let mut late = of(4, &all);
+        late.answer.as_mut().unwrap().0["membership"]["version"] = json!(3);
+        let health = Health::of(&[of(0, &all), of(3, &all), late, learner, of(2, &all)]);
+        assert_eq!((health.serving, health.more_may_fail), (3, Some(1)));
+        assert!(health.on_its_way.iter().any(|text| text.ends_with("7 entities are left")));
+        assert!(health.on_its_way.iter().any(|text| text.contains("goes by version 3")));
+        assert!(health.notes[0].starts_with("node 2") && health.notes[0].contains("no member"));
+        let health = Health::of(&[of(0, &all), of(3, &all)]);
+        assert!(health.why[0].starts_with("node 4 votes, and its address is not known"));
     }
 }

@@ -21,6 +21,17 @@ pub struct NodeStatus {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Document(pub Value);
 
+/// Who votes, and who learns to.
+#[derive(Clone, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Membership {
+    /// Counts the changes.
+    pub version: u64,
+    /// Who votes.
+    pub voters: Vec<u8>,
+    /// Who does not yet.
+    pub learners: Vec<u8>,
+}
+
 impl NodeStatus {
     /// What the node said.
     pub fn document(&self) -> Option<&Document> {
@@ -56,6 +67,17 @@ impl Document {
     pub fn live(&self) -> Vec<u8> {
         let live = self.0.get("live").and_then(Value::as_array);
         live.into_iter().flatten().filter_map(|id| u8::try_from(id.as_u64()?).ok()).collect()
+    }
+
+    /// By which configuration it goes, where members can change.
+    pub fn membership(&self) -> Option<Membership> {
+        let said = self.0.get("membership").filter(|said| said.is_object())?;
+        let list = |name: &str| -> Vec<u8> {
+            let list = said.get(name).and_then(Value::as_array);
+            list.into_iter().flatten().filter_map(|id| u8::try_from(id.as_u64()?).ok()).collect()
+        };
+        let (voters, learners) = (list("voters"), list("learners"));
+        Some(Membership { version: number(said, "/version"), voters, learners })
     }
 
     /// What each core says.

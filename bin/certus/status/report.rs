@@ -25,6 +25,7 @@ pub fn document(health: &Health, nodes: &[NodeStatus]) -> Value {
     json!({
         "healthy": health.is_healthy(),
         "replicas": health.replicas,
+        "voters": health.voters,
         "serving": health.serving,
         "more_nodes_may_fail": health.more_may_fail,
         "why": health.why,
@@ -52,12 +53,12 @@ pub fn text(health: &Health, nodes: &[NodeStatus]) -> String {
 }
 
 fn verdict(health: &Health) -> String {
-    let Health { serving, replicas, .. } = health;
-    let count = format!("{serving} of {replicas} nodes serve");
+    let Health { serving, voters, .. } = health;
+    let count = format!("{serving} of {voters} nodes serve");
     match (health.more_may_fail, health.is_healthy()) {
         (None, _) if health.replicas == 0 => "UNREACHABLE: no node answers".to_owned(),
         (None, _) => format!("NOT SERVED: {count}, too few for a majority"),
-        (Some(0), true) if *replicas == 1 => format!("healthy: {count}; it may not fail"),
+        (Some(0), true) if *voters == 1 => format!("healthy: {count}; it may not fail"),
         (Some(more), healthy) => {
             let word = if healthy { "healthy" } else { "DEGRADED" };
             let may = match more {

@@ -17,6 +17,7 @@ use net::peer::handshake::Role;
 use crate::mesh::MeshEnd;
 use crate::node::file_worker::FileWorkerChannel;
 use crate::node::known_incarnations::KnownIncarnations;
+use crate::node::known_membership::KnownMembership;
 use crate::node::log_files::LogFiles;
 use crate::reactor::disk_reserve::DiskReserve;
 use crate::reactor::node_shared::NodeShared;
@@ -58,6 +59,8 @@ pub struct CoreSetup {
     pub limits: Limits,
     /// Incarnations of peers, as first met.
     pub known_incarnations: Arc<KnownIncarnations>,
+    /// Who the members are, where they can change.
+    pub membership: Option<Arc<KnownMembership>>,
     /// Counters and flags of the whole node.
     pub shared: Arc<NodeShared>,
 }

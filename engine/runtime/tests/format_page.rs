@@ -5,15 +5,19 @@
 use std::path::{Path, PathBuf};
 
 use engine::abstention::Abstention;
+use engine::membership::MembershipVotes;
 use plog::checkpoint::CheckpointId;
 use plog::checkpoint::pointer::Pointer;
+use plog::configuration::{Configuration, Members};
 use plog::segment::SegmentId;
-use plog::vocabulary::{BootEpoch, Generation, Lsn};
+use plog::vocabulary::{AcceptorId, Ballot, BootEpoch, Generation, Lsn};
 use runtime::node::checkpoint_files::write_pointer;
 use runtime::node::data_directory::{
     ExpectedIdentity, LockedDirectory, LogLife, write_abstention, write_log_life,
 };
 use runtime::node::known_incarnations::{KnownIncarnations, Meeting};
+use runtime::node::known_membership::KnownMembership;
+use runtime::node::membership_facts::MembershipFacts;
 
 const PAGE: &str = include_str!("../../../docs/FORMAT.md");
 
@@ -147,4 +151,24 @@ fn what_says_that_a_node_registers_is_on_the_format_page() {
     let shown = format!("`registering`:\n\n{}", hex(&bytes));
     assert!(PAGE.contains(&shown), "docs/FORMAT.md should show as\n{shown}");
     assert_eq!(files(&directory.0), ["LOCK", "registering", "registering.copy"]);
+}
+
+#[test]
+fn who_the_members_are_is_on_the_format_page() {
+    let directory = empty("membership");
+    std::fs::create_dir_all(&directory.0).unwrap();
+    let configuration = |version: u32, learners: u8| Configuration {
+        version,
+        voters: Members::from_bits(0b1011),
+        learners: Members::from_bits(learners),
+    };
+    let ballot = Ballot { round: 2, epoch: BootEpoch(3), acceptor: AcceptorId(1) };
+    let accepted = Some((ballot, configuration(3, 0b1_0000)));
+    let votes = MembershipVotes { instance: 3, promised: ballot, accepted, floor: Some(0) };
+    let facts = MembershipFacts { configuration: configuration(2, 0), votes };
+    KnownMembership::load(&directory.0, Some(facts)).unwrap();
+    let bytes = std::fs::read(directory.0.join("membership")).unwrap();
+    let shown = format!("`membership`:\n\n{}", hex(&bytes));
+    assert!(PAGE.contains(&shown), "docs/FORMAT.md should show as\n{shown}");
+    assert_eq!(files(&directory.0), ["membership", "membership.copy"]);
 }

@@ -202,6 +202,7 @@ fn start_node(
                     ..NodeInfo::default()
                 }),
                 limits,
+                membership: None,
                 known_incarnations,
                 shared,
             });

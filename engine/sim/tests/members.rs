@@ -191,7 +191,7 @@ fn a_removed_voter_may_be_the_only_one_to_know_and_is_needed_until_the_others_do
         world.configurations_in_force().iter().map(|present| present.version).collect()
     };
     assert_eq!(versions(&world), [before, wanted.version]);
-    // Without the one that was removed, the other cannot decide anything, or learn what was decided.
+    // Without the one that was removed, the other cannot decide anything, or learn what was.
     world.crash(0);
     world.run_for(5 * SECOND);
     assert_eq!(versions(&world), [before, wanted.version]);

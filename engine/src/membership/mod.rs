@@ -21,7 +21,7 @@ mod proposer;
 mod tests;
 
 /// The core of each node that decides.
-pub(crate) const DECIDING_CORE: u16 = 0;
+pub const DECIDING_CORE: u16 = 0;
 
 /// What is unanswered is asked again after so many times the retry.
 const ASKS_AFTER_RETRIES: u64 = 4;
@@ -95,6 +95,19 @@ pub enum MembershipRefused {
         /// The learner.
         node: u8,
     },
+}
+
+/// How the membership stands, as far as a node knows.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct MembershipStatus {
+    /// By which it goes.
+    pub configuration: Configuration,
+    /// Who settled that version.
+    pub settled: Members,
+    /// Whether a majority of the voters did, so that the next change may follow.
+    pub is_settled: bool,
+    /// The version that this node's operator wants decided.
+    pub under_way: Option<u32>,
 }
 
 /// See the module page. Of all cores but [`DECIDING_CORE`] it stays as it was made.
@@ -220,6 +233,19 @@ impl Membership {
             self.ask(context, context.configuration.voters);
         }
         self.continue_round(context)
+    }
+
+    pub(crate) fn status(&self, context: &Context) -> MembershipStatus {
+        let configuration = context.configuration;
+        let settled =
+            if configuration.version == 0 { configuration.members() } else { self.settled };
+        let under_way = self.round.as_ref().map(Round::version);
+        MembershipStatus { configuration, settled, is_settled: self.is_settled(context), under_way }
+    }
+
+    /// Asks all members what they know.
+    pub(crate) fn ask_members(&self, context: &mut Context) {
+        self.ask(context, context.configuration.members());
     }
 
     /// Asks nodes what they know.

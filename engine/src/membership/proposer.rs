@@ -37,6 +37,10 @@ pub(super) struct Round {
 }
 
 impl Round {
+    pub(super) fn version(&self) -> u32 {
+        self.wanted.version
+    }
+
     pub(super) fn due(&self) -> Time {
         self.due.min(self.deadline)
     }

@@ -1,6 +1,7 @@
 //! What is to be done for a client's command.
 
 use net::resp::value::Value;
+use plog::configuration::Change;
 use plog::vocabulary::EntityId;
 
 use crate::request::EntityRequest;
@@ -51,7 +52,19 @@ pub enum Order {
     ResumeCleaner,
     /// `CERTUS CLEANER STATUS`: only say how the cleaner is.
     ShowCleaner,
+    /// `CERTUS MEMBER`: one step of a change of the membership, or only how it stands. Core 0 does
+    /// it.
+    Member(MemberOrder),
     /// `CONFIG SET` of the rates at which the node catches up, until it starts again. Answered with
     /// `OK`.
     SetCatchUpRates(RateChanges),
+}
+
+/// What an operator wants of the membership.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum MemberOrder {
+    /// `CERTUS MEMBER LIST`.
+    List,
+    /// `CERTUS MEMBER ADD|PROMOTE|REMOVE id`: it is begun, not waited for.
+    Change(Change),
 }

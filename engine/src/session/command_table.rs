@@ -57,6 +57,7 @@ pub(super) enum SessionCommand {
     Auth,
     CertusCheckpoint,
     CertusCleaner,
+    CertusMember,
     CertusEntity,
     CertusOnce,
     CertusStatus,
@@ -480,6 +481,16 @@ const CERTUS_SUBCOMMANDS: &[Spec] = &[
         ..CERTUS
     },
     help(CERTUS, "certus|help"),
+    Spec {
+        name: "certus|member",
+        usage: "LIST|ADD <node>|PROMOTE <node>|REMOVE <node>",
+        summary: "Begins one change of who votes, or shows who does as JSON; see certus member.",
+        arity: -3,
+        flags: ADMIN_FLAGS,
+        categories: ADMIN_CATEGORIES,
+        route: Route::Session(Do::CertusMember),
+        ..CERTUS
+    },
     Spec {
         name: "certus|once",
         usage: "<id> <command> [<arg> ...]",

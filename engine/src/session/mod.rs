@@ -16,6 +16,8 @@ use std::rc::Rc;
 use net::resp::arguments::Arguments;
 use net::resp::slot;
 use net::resp::value::{Protocol, Value};
+use plog::configuration::Change;
+use plog::vocabulary::AcceptorId;
 
 use crate::request::{Command, EntityRequest, Freshness};
 use crate::session::command_table::{CommandSpecification, Route, SessionCommand};
@@ -25,7 +27,7 @@ use crate::state_machine::strings::command_word::CommandWord;
 use crate::state_machine::strings::integer;
 use crate::state_machine::strings::operation::{Operation, arity_allows};
 
-pub use crate::session::action::{Action, NodeQuery, Order};
+pub use crate::session::action::{Action, MemberOrder, NodeQuery, Order};
 pub use crate::session::info::{render_dbsize, render_info};
 pub use crate::session::node_facts::NodeFacts;
 pub use crate::session::node_info::{NodeAddress, NodeInfo};
@@ -214,6 +216,10 @@ impl Session {
                 Some(order) => return Action::Node(NodeQuery::Order(order)),
                 None => wording::unknown_cleaner_order(&arguments[2]),
             },
+            SessionCommand::CertusMember => match member_order(arguments) {
+                Some(order) => return Action::Node(NodeQuery::Order(Order::Member(order))),
+                None => wording::unknown_member_order(arguments),
+            },
             SessionCommand::CertusOnce => return self.once(arguments),
             SessionCommand::Help => command_listing::help(&arguments[0]),
             SessionCommand::Container => wording::wrong_arity(specification.name),
@@ -302,6 +308,22 @@ fn cleaner_order(word: &[u8]) -> Option<Order> {
     ];
     let known = orders.iter().find(|(name, _)| word.eq_ignore_ascii_case(name.as_bytes()));
     known.map(|(_, order)| *order)
+}
+
+/// The words behind `CERTUS MEMBER`.
+fn member_order(arguments: &Arguments) -> Option<MemberOrder> {
+    let word = |name: &str| arguments[2].eq_ignore_ascii_case(name.as_bytes());
+    if arguments.len() == 3 {
+        return word("list").then_some(MemberOrder::List);
+    }
+    let node = integer::parse(&arguments[3]).and_then(|node| u8::try_from(node).ok());
+    let node = AcceptorId(node.filter(|_| arguments.len() == 4)?);
+    let changes = [
+        ("add", Change::AddLearner(node)),
+        ("promote", Change::Promote(node)),
+        ("remove", Change::Remove(node)),
+    ];
+    changes.iter().find(|(name, _)| word(name)).map(|(_, change)| MemberOrder::Change(*change))
 }
 
 /// `INFO section …`; sections that are not known are left out, as Redis does.

@@ -5,10 +5,12 @@ use std::rc::Rc;
 use net::resp::arguments::Arguments;
 use net::resp::slot;
 use net::resp::value::{Protocol, Value};
+use plog::configuration::Change;
+use plog::vocabulary::AcceptorId;
 
 use crate::request::{Command, EntityRequest, Freshness};
 use crate::session::example::node_info;
-use crate::session::{Action, NodeQuery, Order, Session};
+use crate::session::{Action, MemberOrder, NodeQuery, Order, Session};
 
 fn session_of(cores: &[u16]) -> Session {
     Session::new(7, "127.0.0.1:5000".to_owned(), Rc::new(node_info(3, cores)))
@@ -394,6 +396,20 @@ fn once_takes_an_id_of_1_to_64_bytes_and_a_command_that_writes() {
 }
 
 #[test]
+fn a_change_of_the_membership_that_is_none_is_told() {
+    let told = |words: &str| {
+        format!(
+            "-ERR unknown words '{words}': CERTUS MEMBER takes LIST, or ADD, PROMOTE or REMOVE and \
+             a node id"
+        )
+    };
+    for words in ["list 3", "add", "add x", "add 256", "add 3 4", "join 3"] {
+        let request: Vec<&str> = ["CERTUS", "MEMBER"].into_iter().chain(words.split(' ')).collect();
+        assert_eq!(print(&reply(&mut session(), &request)), told(words));
+    }
+}
+
+#[test]
 fn what_concerns_all_cores_is_asked_of_the_node() {
     let query = |words: &[&str]| match ask(&mut session(), words) {
         Action::Node(query) => query,
@@ -408,6 +424,15 @@ fn what_concerns_all_cores_is_asked_of_the_node() {
     assert_eq!(query(&["certus", "CLEANER", "Pause"]), NodeQuery::Order(Order::PauseCleaner));
     assert_eq!(query(&["certus", "cleaner", "resume"]), NodeQuery::Order(Order::ResumeCleaner));
     assert_eq!(query(&["certus", "cleaner", "status"]), NodeQuery::Order(Order::ShowCleaner));
+    let member = |order| NodeQuery::Order(Order::Member(order));
+    assert_eq!(query(&["CERTUS", "member", "List"]), member(MemberOrder::List));
+    for (name, change) in [
+        ("ADD", Change::AddLearner(AcceptorId(3))),
+        ("promote", Change::Promote(AcceptorId(3))),
+        ("Remove", Change::Remove(AcceptorId(3))),
+    ] {
+        assert_eq!(query(&["CERTUS", "MEMBER", name, "3"]), member(MemberOrder::Change(change)));
+    }
     assert_eq!(query(&["INFO"]), info(&["default"]));
     assert_eq!(
         query(&["INFO", "Keyspace", "server", "SERVER", "x"]),
@@ -546,7 +571,7 @@ fn commands_describe_themselves_as_those_of_redis_do() {
         "COMMAND DOCS get nope → {get={summary=Returns a value. since=1.0.0 group=string}}
          COMMAND DOCS nope → {}
          COMMAND LIST FILTERBY PATTERN *incr* → [incr incrby]
-         COMMAND LIST FILTERBY ACLCAT admin → [certus|checkpoint certus|cleaner config|get config|set]
+         COMMAND LIST FILTERBY ACLCAT admin → [certus|checkpoint certus|cleaner certus|member config|get config|set]
          COMMAND LIST FILTERBY MODULE x → []
          COMMAND LIST FILTERBY x y → -ERR syntax error
          COMMAND LIST FILTERBY PATTERN a b → -ERR syntax error

@@ -36,6 +36,16 @@ pub(super) fn unknown_cleaner_order(word: &[u8]) -> Value {
     Value::error(format!("ERR unknown word '{word}': CERTUS CLEANER takes PAUSE, RESUME or STATUS"))
 }
 
+/// `CERTUS MEMBER` with other words than it knows.
+pub(super) fn unknown_member_order(arguments: &Arguments) -> Value {
+    let words: Vec<String> =
+        arguments.iter_from(2).take(3).map(|word| quoted(word, QUOTED_MAX)).collect();
+    Value::error(format!(
+        "ERR unknown words '{}': CERTUS MEMBER takes LIST, or ADD, PROMOTE or REMOVE and a node id",
+        words.join(" ")
+    ))
+}
+
 /// The command takes more or fewer arguments. A subcommand's name is `command|subcommand`.
 pub(super) fn wrong_arity(name: &str) -> Value {
     Value::error(format!("ERR wrong number of arguments for '{name}' command"))

@@ -12,7 +12,7 @@ use plog::configuration::{Change, Configuration};
 use plog::planted;
 
 use crate::context::{Event, Gated};
-use crate::membership::{DECIDING_CORE, MembershipRefused, MembershipVotes};
+use crate::membership::{DECIDING_CORE, MembershipRefused, MembershipStatus, MembershipVotes};
 use crate::shard::loading::Parked;
 use crate::shard::{PeerCore, Shard};
 use crate::state_machine::StateMachine;
@@ -23,6 +23,8 @@ use crate::time::Time;
 pub(crate) struct Versions {
     /// The version in which each core of the peers spoke last; at most one for each of their cores.
     said: BTreeMap<PeerCore, u32>,
+    /// The other configuration of the same version that a core of a peer named, if it did.
+    unlike: BTreeMap<PeerCore, Configuration>,
     /// When those that spoke in another one than the present are told it again.
     tell_at: Option<Time>,
 }
@@ -94,6 +96,18 @@ impl<M: StateMachine> Shard<M> {
         self.membership.note_settled(&self.context, self.context.me(), version);
     }
 
+    /// How the membership stands, as far as this core knows; of core 0.
+    #[must_use]
+    pub fn membership_status(&self) -> MembershipStatus {
+        self.membership.status(&self.context)
+    }
+
+    /// Asks all members what they settled; for an operator who waits, on core 0.
+    pub fn ask_members(&mut self, now: Time) {
+        self.context.now = now;
+        self.membership.ask_members(&mut self.context);
+    }
+
     /// Whether a message is to be heard: said by a member to a member, in the present version. A
     /// later one is adopted first; who spoke in an earlier one is told.
     pub(super) fn hears(&mut self, from: PeerCore, message: &PeerMessage) -> bool {
@@ -102,9 +116,25 @@ impl<M: StateMachine> Shard<M> {
         }
         match message {
             PeerMessage::Configuration(configuration) => {
+                let present = self.context.configuration;
+                if configuration.version == present.version
+                    && *configuration != present
+                    && *configuration != Configuration::UNKNOWN
+                    && present != Configuration::UNKNOWN
+                {
+                    // One of the two was founded by others: nothing that it says counts here.
+                    self.versions.said.remove(&from);
+                    self.context.counters.configurations_unlike += 1;
+                    let (member, theirs) = (from.acceptor, *configuration);
+                    if self.versions.unlike.insert(from, theirs) != Some(theirs) {
+                        let event = Event::ConfigurationDiffers { member, theirs };
+                        self.context.events.push_back(event);
+                    }
+                    return false;
+                }
                 self.versions.said.insert(from, configuration.version);
                 self.adopt_chosen(Some(*configuration));
-                if configuration.version < self.context.configuration.version {
+                if self.context.configuration.is_news_to(configuration) {
                     self.context.send_to_core(from, PeerMessage::Heartbeat);
                 }
                 false
@@ -149,8 +179,8 @@ impl<M: StateMachine> Shard<M> {
 
     /// Goes by a configuration from now on, if it is a later one. It is known to be chosen.
     fn adopt_chosen(&mut self, chosen: Option<Configuration>) {
-        let is_later = |chosen: &Configuration| chosen.version > self.context.configuration.version;
-        let Some(configuration) = chosen.filter(is_later) else { return };
+        let is_news = |chosen: &Configuration| chosen.is_news_to(&self.context.configuration);
+        let Some(configuration) = chosen.filter(is_news) else { return };
         let known = self.sweeps.peers().filter(|peer| self.is_between_members(*peer));
         let known: Vec<PeerCore> = known.collect();
         self.context.configuration = configuration;

@@ -36,6 +36,12 @@ pub enum Role {
     /// A member of the replica set: it votes.
     #[default]
     Replica,
+    /// The same, of a set whose members change. So that those can speak to it whose configuration
+    /// does not name it, or names where it was before, it says where it listens.
+    Member {
+        /// As for a follower.
+        peer_port: u16,
+    },
     /// It only learns. Its id is outside of the replica set.
     Follower {
         /// Where its core 0 listens for replicas, at the address that it dials from; not 0. Core j
@@ -44,17 +50,31 @@ pub enum Role {
     },
 }
 
+/// Set in the byte of the replica set's size by members of a set whose members change.
+const MEMBERSHIP_CHANGES: u8 = 0x80;
+
 impl Role {
-    /// Its two bytes in a [`Hello`].
-    fn to_wire(self) -> u16 {
+    /// What it adds to the size of the replica set in a [`Hello`], and its two bytes.
+    fn to_wire(self) -> (u8, u16) {
         match self {
-            Self::Replica => 0,
-            Self::Follower { peer_port } => peer_port,
+            Self::Replica => (0, 0),
+            Self::Member { peer_port } => (MEMBERSHIP_CHANGES, peer_port),
+            Self::Follower { peer_port } => (0, peer_port),
         }
     }
 
-    fn from_wire(peer_port: u16) -> Self {
-        if peer_port == 0 { Self::Replica } else { Self::Follower { peer_port } }
+    fn from_wire(replicas: u8, peer_port: u16) -> Self {
+        match (replicas & MEMBERSHIP_CHANGES, peer_port) {
+            (0, 0) => Self::Replica,
+            (0, peer_port) => Self::Follower { peer_port },
+            (_, peer_port) => Self::Member { peer_port },
+        }
+    }
+
+    /// Whether it votes, or may come to.
+    #[must_use]
+    pub fn is_follower(self) -> bool {
+        matches!(self, Self::Follower { .. })
     }
 }
 
@@ -271,7 +291,8 @@ impl Hello {
     #[must_use]
     pub fn encode(&self) -> [u8; HANDSHAKE_SIZE] {
         let mut bytes = blank(Kind::Hello);
-        bytes[9] = self.sender.replicas;
+        let (changes, peer_port) = self.sender.role.to_wire();
+        bytes[9] = self.sender.replicas | changes;
         bytes[10..12].copy_from_slice(&self.version_min.to_le_bytes());
         bytes[12..14].copy_from_slice(&self.version_max.to_le_bytes());
         bytes[14] = self.sender.node_id;
@@ -282,7 +303,7 @@ impl Hello {
         bytes[44..46].copy_from_slice(&self.sender.core_count.to_le_bytes());
         bytes[46..48].copy_from_slice(&self.sender.core.to_le_bytes());
         bytes[48..50].copy_from_slice(&self.receiver_core.to_le_bytes());
-        bytes[50..52].copy_from_slice(&self.sender.role.to_wire().to_le_bytes());
+        bytes[50..52].copy_from_slice(&peer_port.to_le_bytes());
         seal(bytes)
     }
 
@@ -293,12 +314,12 @@ impl Hello {
             sender: LocalNode {
                 cluster_id: u64_at(bytes, 16),
                 node_id: bytes[14],
-                replicas: bytes[9],
+                replicas: bytes[9] & !MEMBERSHIP_CHANGES,
                 incarnation: u128_at(bytes, 24),
                 boot_epoch: u32_at(bytes, 40),
                 core_count: u16_at(bytes, 44),
                 core: u16_at(bytes, 46),
-                role: Role::from_wire(u16_at(bytes, 50)),
+                role: Role::from_wire(bytes[9], u16_at(bytes, 50)),
             },
             receiver_node_id: bytes[15],
             receiver_core: u16_at(bytes, 48),

@@ -126,11 +126,11 @@ impl HandshakeAcceptor {
             return Err(Refusal::OwnId { node_id });
         }
         // A follower promises nothing, so that of its earlier lives nothing need be known.
-        let is_follower = matches!(sender.role, Role::Follower { .. });
+        let is_follower = sender.role.is_follower();
         if is_follower && node_id < local.replicas {
             return Err(Refusal::FollowerId { node_id, replicas: local.replicas });
         }
-        if is_follower && local.role != Role::Replica {
+        if is_follower && local.role.is_follower() {
             return Err(Refusal::NotAReplica { node_id: local.node_id });
         }
         let remembered = if is_follower { Remembered::NeverMet } else { remembered(node_id) };
@@ -139,6 +139,11 @@ impl HandshakeAcceptor {
         }
         if sender.replicas != local.replicas {
             return Err(Refusal::Replicas { expected: local.replicas, got: sender.replicas });
+        }
+        let changes = |role| matches!(role, Role::Member { .. });
+        if !is_follower && !local.role.is_follower() && changes(sender.role) != changes(local.role)
+        {
+            return Err(Refusal::Membership { node_id, changes: changes(sender.role) });
         }
         check_remembered(node_id, sender.incarnation, sender.boot_epoch, remembered)?;
         if sender.core >= sender.core_count {

@@ -176,6 +176,18 @@ pub enum Refusal {
         /// How many may follow.
         max: u8,
     },
+    /// Its members change and the acceptor's do not, or the other way round.
+    #[error(
+        "Other membership: node {node_id} says that the members of its cluster {}, and here they \
+         {}. Set replica_slots to the same number on every node, or on none.",
+        can(*changes), can(!changes)
+    )]
+    Membership {
+        /// The node.
+        node_id: u8,
+        /// Whether its members change.
+        changes: bool,
+    },
     /// A reason that a newer version gave.
     #[error(
         "Refused for reason {code}, which this version does not know. See the log of the other \
@@ -185,6 +197,10 @@ pub enum Refusal {
         /// The reason's code.
         code: u8,
     },
+}
+
+fn can(changes: bool) -> &'static str {
+    if changes { "can change" } else { "never change" }
 }
 
 /// The numbers of a refusal as they stand on the wire.
@@ -256,6 +272,9 @@ impl Refusal {
             Self::TooManyFollowers { node_id, max } => {
                 Numbers { code: 14, node_id, expected: max.into(), got: 0 }
             }
+            Self::Membership { node_id, changes } => {
+                Numbers { code: 15, node_id, expected: 0, got: changes.into() }
+            }
             Self::Unnamed { code } => Numbers { code, ..Numbers::default() },
         }
     }
@@ -290,6 +309,7 @@ impl Refusal {
             12 => Self::FollowerId { node_id, replicas: bytes[16] },
             13 => Self::NotAReplica { node_id },
             14 => Self::TooManyFollowers { node_id, max: bytes[16] },
+            15 => Self::Membership { node_id, changes: bytes[32] != 0 },
             code => Self::Unnamed { code },
         }
     }

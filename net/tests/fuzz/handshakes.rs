@@ -94,7 +94,7 @@ fn made_welcome(random: &mut Random) -> Vec<u8> {
 fn made_refusal(random: &mut Random) -> Refusal {
     let node_id = random.byte();
     let (core, core_count) = (short(random), short(random));
-    match random.below(15) {
+    match random.below(16) {
         0 => Refusal::Version {
             dialler_min: core,
             dialler_max: core_count,
@@ -119,7 +119,8 @@ fn made_refusal(random: &mut Random) -> Refusal {
         11 => Refusal::FollowerId { node_id, replicas: random.byte() },
         12 => Refusal::NotAReplica { node_id },
         13 => Refusal::TooManyFollowers { node_id, max: random.byte() },
-        _ => Refusal::Unnamed { code: 15 | node_id },
+        14 => Refusal::Membership { node_id, changes: random.below(2) == 0 },
+        _ => Refusal::Unnamed { code: 16 | node_id },
     }
 }
 

@@ -13,12 +13,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Receiver;
 use std::time::Instant;
 
-use net::peer::handshake::Role;
-use plog::vocabulary::BootEpoch;
+use plog::configuration::Members;
+use plog::vocabulary::{AcceptorId, BootEpoch};
 use serde_json::{Map, Value, json};
 
 use crate::core_setup::NodeIdentity;
 use crate::executor::Exchange;
+use crate::reactor::member_orders::configuration_json;
 use crate::reactor::node_shared::{CoreCounters, NodeShared};
 
 /// Admin connections open at once.
@@ -156,13 +157,13 @@ impl Admin {
             .filter(|node| *node != self.identity.node_id)
             .map(|node| (node.to_string(), json!({ "live": shared.is_live(node) })))
             .collect();
-        // A follower counts for nobody.
-        let own = usize::from(self.identity.role == Role::Replica);
-        let live = own
-            + (0..self.identity.replicas)
-                .filter(|node| *node != self.identity.node_id && shared.is_live(*node))
-                .count();
-        let majority = usize::from(self.identity.replicas) / 2 + 1;
+        let voters = self.voters();
+        // A follower, or a node that is no voter, counts for nobody.
+        let live = voters
+            .iter()
+            .filter(|node| node.0 == self.identity.node_id || shared.is_live(node.0))
+            .count();
+        let majority = voters.majority();
         let cores: Vec<Value> = self
             .latest
             .borrow()
@@ -192,8 +193,33 @@ impl Admin {
                 "uptime_s": self.started.elapsed().as_secs(),
             },
             "peers": peers,
+            "membership": shared.configuration().map(|present| configuration_json(&present)),
             "cores": cores,
         })
+    }
+
+    /// Who votes.
+    fn voters(&self) -> Members {
+        match self.shared.configuration() {
+            Some(present) => present.voters,
+            None => Members::first(self.identity.replicas),
+        }
+    }
+
+    fn push_membership(&self, text: &mut String) {
+        let Some(present) = self.shared.configuration() else { return };
+        push_head(text, "certus_configuration_version", "gauge", "Version of the membership.");
+        push_line(text, &format!("certus_configuration_version {}", present.version));
+        push_head(text, "certus_voter", "gauge", "1 when the node votes.");
+        for node in 0..self.identity.replicas {
+            let votes = u8::from(present.voters.contains(AcceptorId(node)));
+            push_line(text, &format!("certus_voter{{node=\"{node}\"}} {votes}"));
+        }
+        push_head(text, "certus_learner", "gauge", "1 when the node learns, to vote later.");
+        for node in 0..self.identity.replicas {
+            let learns = u8::from(present.learners.contains(AcceptorId(node)));
+            push_line(text, &format!("certus_learner{{node=\"{node}\"}} {learns}"));
+        }
     }
 
     fn metrics(&self) -> String {
@@ -210,6 +236,7 @@ impl Admin {
             let live = u8::from(self.shared.is_live(node));
             push_line(&mut text, &format!("certus_peer_live{{node=\"{node}\"}} {live}"));
         }
+        self.push_membership(&mut text);
         for (name, help, bytes) in [
             ("certus_resident_bytes", "Memory of the process.", &self.shared.resident_bytes),
             (
@@ -321,6 +348,7 @@ mod tests {
     use std::time::Instant;
 
     use net::peer::handshake::Role;
+    use plog::configuration::{Configuration, Members};
     use serde_json::{Value, json};
 
     use super::{Admin, CoreStatus, Readiness};
@@ -387,6 +415,36 @@ mod tests {
         assert_eq!(status["node"]["boot_epoch"], json!(2));
         assert_eq!(status["cores"][0], Value::Null);
         assert_eq!(status["cores"][1]["status"]["log"]["frames"], json!(7));
+    }
+
+    #[test]
+    fn where_members_change_voters_are_counted_and_shown() {
+        let (admin, shared, readiness) = admin();
+        readiness.set();
+        assert!(!get(&admin, "/metrics").1.contains("certus_voter"));
+        let [voters, learners] = [0b011, 0b100].map(Members::from_bits);
+        shared.goes_by(&Configuration { version: 7, voters, learners });
+        let read =
+            |admin: &Admin| -> Value { serde_json::from_str(&get(admin, "/status").1).unwrap() };
+        // Two voters, of which it hears itself, and a learner, which does not count.
+        shared.peers[2].inbound_links.store(1, std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(read(&admin)["healthy"], json!(false));
+        shared.peers[0].inbound_links.store(1, std::sync::atomic::Ordering::Relaxed);
+        let status = read(&admin);
+        assert_eq!(status["healthy"], json!(true));
+        assert_eq!(
+            status["membership"],
+            json!({ "version": 7, "voters": [0, 1], "learners": [2] })
+        );
+        let (_, body) = get(&admin, "/metrics");
+        for line in [
+            "certus_configuration_version 7\n",
+            "certus_voter{node=\"1\"} 1\n",
+            "certus_voter{node=\"2\"} 0\n",
+            "certus_learner{node=\"2\"} 1\n",
+        ] {
+            assert!(body.contains(line), "{line}");
+        }
     }
 
     #[test]

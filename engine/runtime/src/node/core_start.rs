@@ -11,7 +11,6 @@ use engine::abstention::Abstention;
 use engine::config::ShardConfig;
 use engine::session::NodeInfo;
 use engine::shard::StringShard;
-use net::peer::handshake::Role;
 use plog::identity::LogIdentity;
 use plog::log_config::LogConfig;
 use plog::vocabulary::BootEpoch;
@@ -28,8 +27,10 @@ use crate::node::data_directory::{
 use crate::node::fatal::{ExitStatus, Fatal};
 use crate::node::file_worker::FileWorkerChannel;
 use crate::node::known_incarnations::KnownIncarnations;
+use crate::node::known_membership::KnownMembership;
 use crate::node::log_files::{FoundFiles, LogFiles};
 use crate::node::log_line;
+use crate::node::membership_facts::MembershipFacts;
 use crate::node::preflight::CorePorts;
 use crate::node::recovery::{RecoveredLog, RecoveryError, read_log};
 use crate::node::segment_preparer::{SpareChannel, SpareError, make_spare};
@@ -101,6 +102,7 @@ pub(super) struct CoreParts {
     pub(super) ports: CorePorts,
     pub(super) mesh: MeshEnd,
     pub(super) known_incarnations: Arc<KnownIncarnations>,
+    pub(super) membership: Option<Arc<KnownMembership>>,
     pub(super) shared: Arc<NodeShared>,
     pub(super) node_info: NodeInfo,
     pub(super) peers: Vec<PeerAddress>,
@@ -202,6 +204,10 @@ fn read_core(parts: &mut CoreParts) -> Result<Option<ReadCore>, Fatal> {
     let log_config = log_config(&parts.config, core_count, log_identity);
     let mut shard = StringShard::new(shard_config, log_config);
     shard.know_generations(parts.known_incarnations.generations());
+    if let Some(membership) = &parts.membership {
+        let MembershipFacts { configuration, votes } = membership.facts();
+        shard.know_membership(configuration, votes);
+    }
     shard.set_memory_limit(initial_share(shard_config.memory_bytes_max));
     let checkpoint = RecoveredCheckpoint::read(
         &parts.directory,
@@ -307,7 +313,7 @@ fn recover_core(
              nodes; keep these alive, and start this node again once there is room for another log",
             &[("reason", &lost)],
         ),
-        (None, Some(cause)) if node_role != Role::Replica => log_line::warn(
+        (None, Some(cause)) if node_role.is_follower() => log_line::warn(
             "this core lost its log and begins another: it takes over from the replicas what they \
              hold",
             &[("reason", &cause)],
@@ -345,6 +351,7 @@ fn recover_core(
         mesh: parts.mesh,
         node_info: Rc::new(parts.node_info),
         known_incarnations: parts.known_incarnations,
+        membership: parts.membership,
         shared: parts.shared,
     };
     Ok(Some((setup, node)))

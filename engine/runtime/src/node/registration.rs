@@ -92,6 +92,7 @@ impl Standing {
 /// When there is nobody to ask, or no generation left.
 pub(super) fn register(
     identity: &DirectoryIdentity,
+    role: Role,
     peers: &[PeerAddress],
     acquaintances: &Acquaintances,
     shared: &Arc<NodeShared>,
@@ -99,6 +100,16 @@ pub(super) fn register(
 ) -> Result<Option<Generation>, Fatal> {
     if peers.is_empty() {
         let text = "--replace: a node alone has no others from which it could be rebuilt";
+        return Err(Fatal::new(ExitStatus::Configuration, text));
+    }
+    let needed = usize::from(identity.replicas) / 2 + 1;
+    if peers.len() < needed {
+        let (slots, listed) = (identity.replicas, peers.len());
+        let text = format!(
+            "--replace: of {slots} replica slots {needed} other nodes have to know this one as a \
+             new one, and the configuration lists {listed} others; list more that are up, or add a \
+             node with an id that was never used, without --replace"
+        );
         return Err(Fatal::new(ExitStatus::Configuration, text));
     }
     log_line::warn(
@@ -118,7 +129,7 @@ pub(super) fn register(
             if standing.welcomed[node_id] {
                 continue;
             }
-            let answer = ask(identity, standing.generation, peer, acquaintances, patience);
+            let answer = ask((identity, role), standing.generation, peer, acquaintances, patience);
             let reason = match answer {
                 Ok(identity) => match acquaintances.remember(&identity) {
                     Ok(()) => {
@@ -173,7 +184,7 @@ enum Failure {
 
 /// One handshake with core 0 of a node. Who is there, when it welcomed this one.
 fn ask(
-    identity: &DirectoryIdentity,
+    (identity, role): (&DirectoryIdentity, Role),
     generation: Generation,
     peer: &PeerAddress,
     acquaintances: &Acquaintances,
@@ -187,7 +198,7 @@ fn ask(
         boot_epoch: generation.epoch_before().0 + 1,
         core_count: identity.core_count,
         core: 0,
-        role: Role::Replica,
+        role,
     };
     let mut addresses = (peer.host.as_str(), peer.port).to_socket_addrs()?;
     let address = addresses.next().ok_or_else(|| io::Error::other("the host has no address"))?;

@@ -20,8 +20,10 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::time::{Duration, Instant};
 
+use engine::membership::MembershipVotes;
 use engine::session::{NodeAddress, NodeInfo};
-use net::peer::handshake::Role;
+use plog::configuration::Configuration;
+use plog::vocabulary::AcceptorId;
 use signal_hook::consts::signal::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
@@ -39,8 +41,10 @@ use crate::node::data_directory::{
 use crate::node::fatal::{ExitStatus, Fatal, exit_on_panic};
 use crate::node::file_worker::FileWorker;
 use crate::node::known_incarnations::{IncarnationError, KnownIncarnations};
+use crate::node::known_membership::{KnownMembership, MembershipFileError};
 use crate::node::log_files::FoundFiles;
 use crate::node::log_line;
+use crate::node::membership_facts::MembershipFacts;
 use crate::node::preflight::{self, Check, PortPlan, Ports};
 use crate::node::registration::register;
 use crate::node::segment_preparer::SegmentPreparer;
@@ -82,6 +86,7 @@ impl From<FatalReason> for Fatal {
             | FatalReason::OpenSegment { .. }
             | FatalReason::CheckpointFiles { .. }
             | FatalReason::Remember { .. }
+            | FatalReason::Membership { .. }
             | FatalReason::Ring { .. } => ExitStatus::Io,
             FatalReason::MissingSegment { .. } => ExitStatus::Bug,
             FatalReason::Superseded { .. } => ExitStatus::Superseded,
@@ -100,7 +105,7 @@ pub fn run_node(config: &Config, options: &RunOptions) -> Result<(), Fatal> {
     exit_on_panic();
     log_line::set_level(config.log_level);
     let started = Instant::now();
-    if options.replace && config.role() != Role::Replica {
+    if options.replace && config.role().is_follower() {
         return Err(Fatal::new(
             ExitStatus::Configuration,
             format!(
@@ -172,6 +177,8 @@ struct Prepared {
     cpus: Vec<usize>,
     data: DataDirectory,
     known_incarnations: Arc<KnownIncarnations>,
+    /// Of a cluster whose members change.
+    membership: Option<Arc<KnownMembership>>,
     found: Vec<FoundFiles>,
     ports: Ports,
 }
@@ -212,7 +219,8 @@ impl Prepared {
             .map(|core| look(&data.core(core), config.log.segment_size_bytes))
             .collect::<Result<Vec<_>, _>>()?;
         let known_incarnations = Arc::new(known_incarnations);
-        Ok(Self { core_count, cpus, data, known_incarnations, found, ports })
+        let membership = known_membership(&data, config)?;
+        Ok(Self { core_count, cpus, data, known_incarnations, membership, found, ports })
     }
 }
 
@@ -226,13 +234,66 @@ impl Prepared {
         let patience = Duration::from_millis(config.limits.handshake_timeout_ms.into());
         let peers = peer_addresses(config)?;
         let identity = self.data.identity();
-        let registered = register(identity, &peers, &acquaintances, shared, patience)?;
+        let registered =
+            register(identity, config.role(), &peers, &acquaintances, shared, patience)?;
         let Some(generation) = registered else { return Ok(false) };
         self.data.begin_registered(generation)?;
         self.ports = Ports::bind(&port_plan(config, self.core_count))
             .map_err(|check| Fatal::from(&check))?;
         Ok(true)
     }
+}
+
+/// Who the members are, as the data directory knows; at the first start, as the configuration says.
+fn known_membership(
+    data: &DataDirectory,
+    config: &Config,
+) -> Result<Option<Arc<KnownMembership>>, Fatal> {
+    let fatal = |error: MembershipFileError| match error {
+        MembershipFileError::Io { .. } => Fatal::new(ExitStatus::Io, error),
+        _ => Fatal::new(ExitStatus::DataDirectory, error),
+    };
+    if !config.changes_membership() {
+        let slots = data.identity().replicas;
+        return KnownMembership::refuse(data.path(), slots).map(|()| None).map_err(fatal);
+    }
+    let first = (!data.has_begun()).then(|| {
+        if data.is_registering() {
+            // What it promised of the next configuration is lost with the rest.
+            let configuration = Configuration::UNKNOWN;
+            MembershipFacts { configuration, votes: MembershipVotes::LOST }
+        } else {
+            MembershipFacts { configuration: config.founding(), votes: MembershipVotes::NONE }
+        }
+    });
+    let known = KnownMembership::load(data.path(), first).map_err(fatal)?;
+    let configuration = known.facts().configuration;
+    let own = AcceptorId(config.node_id);
+    let listed = config.node.iter().map(|node| AcceptorId(node.id));
+    let strangers: Vec<u8> =
+        listed.filter(|node| !configuration.members().contains(*node)).map(|node| node.0).collect();
+    let is_follower = config.role().is_follower();
+    match configuration {
+        Configuration::UNKNOWN if is_follower => {}
+        Configuration::UNKNOWN => log_line::info(
+            "this node is no member yet: it waits until an operator adds it (certus member add)",
+            &[("node", &config.node_id)],
+        ),
+        _ if !is_follower && !configuration.members().contains(own) => log_line::warn(
+            "this node is no member of the cluster any more: it refuses its clients; stop it, or \
+             add it again (certus member add)",
+            &[("configuration", &configuration)],
+        ),
+        _ => log_line::info("who the members are", &[("configuration", &configuration)]),
+    }
+    if configuration != Configuration::UNKNOWN && !strangers.is_empty() {
+        log_line::warn(
+            "the configuration file lists nodes that are no members: what the data directory knows \
+             counts, and the file only says where nodes are; correct the [[node]] tables",
+            &[("nodes", &format_args!("{strangers:?}")), ("configuration", &configuration)],
+        );
+    }
+    Ok(Some(Arc::new(known)))
 }
 
 fn look_at(checks: &[Check]) -> Result<(), Fatal> {
@@ -442,6 +503,7 @@ fn start_cores(
             ports,
             mesh,
             known_incarnations: Arc::clone(&prepared.known_incarnations),
+            membership: prepared.membership.clone(),
             shared: Arc::clone(shared),
             node_info: node_info(config, core, core_count, epoch)?,
             peers: peer_addresses(config)?,
@@ -506,6 +568,17 @@ fn node_info(config: &Config, core: u16, core_count: u16, epoch: u32) -> Result<
             peer_port,
             core_count: cores,
         });
+    }
+    let is_listed = nodes.iter().any(|node| node.node_id == config.node_id);
+    if !is_listed && !config.role().is_follower() {
+        // It joins others, who are listed.
+        let (host, client_port) = member_address("client", &config.client_address)?;
+        let (_, peer_port) = member_address("peer", &config.peer_address)?;
+        let first = config.core_client_port_first;
+        let ports = (0..core_count).filter_map(|core| first.checked_add(core));
+        let core_ports = if first == 0 { Vec::new() } else { ports.collect() };
+        let node_id = config.node_id;
+        nodes.push(NodeAddress { node_id, host, client_port, core_ports, peer_port, core_count });
     }
     let mut shown = config.flattened();
     // Clients ask for these and expect Redis's words: nothing is saved apart, everything is logged.

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use engine::membership::DECIDING_CORE;
 use engine::request::Ticket;
 use engine::session::{NodeFacts, NodeInfo, NodeQuery, Order, render_dbsize, render_info};
 use engine::shard::StringShard;
@@ -30,13 +31,15 @@ use crate::core_setup::CoreSetup;
 use crate::mesh::MeshEnd;
 use crate::mesh::message::MeshMessage;
 use crate::node::known_incarnations::KnownIncarnations;
+use crate::node::known_membership::KnownMembership;
 use crate::node::log_line;
 use crate::reactor::clients::client_table::{AskedOfNode, ClientTable, Stages};
 use crate::reactor::clients::ticket;
 use crate::reactor::clock;
-use crate::reactor::events::handle_event;
+use crate::reactor::events::{Known, handle_event};
 use crate::reactor::fatal_reason::FatalReason;
 use crate::reactor::file_driver::FileDriver;
+use crate::reactor::member_orders::{OrderedNode, configuration_json};
 use crate::reactor::memory_watch::MemoryWatch;
 use crate::reactor::metrics::{Metrics, record};
 use crate::reactor::node_shared::{CoreCounters, NodeShared};
@@ -141,6 +144,12 @@ pub struct Core {
     epoch: BootEpoch,
     rejoin_watch: RejoinWatch,
     known_incarnations: Arc<KnownIncarnations>,
+    /// Who the members are, where they change.
+    membership: Option<Arc<KnownMembership>>,
+    /// As it was when the shard was told last.
+    membership_changes: u64,
+    /// The version of which core 0 was told that the node settled it.
+    settled_told: Option<u32>,
     /// As they were when the shard was told last.
     generation_changes: u64,
     ring: Ring,
@@ -207,6 +216,10 @@ impl Core {
             rejoin_watch: RejoinWatch::default(),
             generation_changes: setup.known_incarnations.changes(),
             known_incarnations: setup.known_incarnations,
+            // It may have changed since the shard was told.
+            membership_changes: u64::MAX,
+            membership: setup.membership,
+            settled_told: None,
             ring,
         })
     }
@@ -227,6 +240,7 @@ impl Core {
         let now = clock::now();
         self.has_more = false;
         self.learn_generations(now);
+        self.learn_membership(now);
         let completed = self.handle_completions(now)?;
         let crossed = self.core_count > 1 && self.drain_mesh(now);
         let ticked = self.handle_timers(now);
@@ -512,6 +526,15 @@ impl Core {
                 self.shard.resume_cleaner();
             }
             Order::ShowCleaner => {}
+            Order::Member(order) => {
+                let node = OrderedNode {
+                    core: self.core,
+                    node_id: self.node_id,
+                    slots: self.replicas,
+                    shared: &self.shared,
+                };
+                return node.obey(clock::now(), &mut self.shard, order);
+            }
             Order::SetCatchUpRates(changes) => {
                 let rates = changes.apply(self.shard.catch_up_rates(), self.core_count);
                 self.shard.set_catch_up_rates(rates);
@@ -566,6 +589,7 @@ impl Core {
             "version": self.node_info.certus_version,
             "uptime_s": now.since_us(self.started) / 1_000_000,
             "live": live,
+            "membership": self.shared.configuration().map(|present| configuration_json(&present)),
             "cores": cores,
         });
         self.answer(now, ticket, &Value::Bulk(document.to_string().into()));
@@ -673,8 +697,13 @@ impl Core {
 
     fn handle_events(&mut self) -> Result<(), FatalReason> {
         while let Some(event) = self.shard.poll_event() {
-            let known = &self.known_incarnations;
-            handle_event(&event, self.epoch, known, &mut self.files)?;
+            let known = Known {
+                incarnations: &self.known_incarnations,
+                membership: self.membership.as_deref(),
+                counters: &self.shared.cores[usize::from(self.core)],
+                node_id: self.node_id,
+            };
+            handle_event(&event, self.epoch, &known, &mut self.files)?;
         }
         Ok(())
     }
@@ -685,6 +714,26 @@ impl Core {
         if changes != self.generation_changes {
             self.generation_changes = changes;
             self.peers.learn_generations(now, &mut self.ring, &mut self.shard);
+        }
+    }
+
+    /// Tells the shard what other cores learned of the membership.
+    fn learn_membership(&mut self, now: Time) {
+        let Some(membership) = &self.membership else { return };
+        let changes = membership.changes();
+        if changes != self.membership_changes {
+            self.membership_changes = changes;
+            let configuration = membership.facts().configuration;
+            self.shard.handle_configuration(now, configuration);
+            self.shared.goes_by(&configuration);
+        }
+        let version = self.shard.configuration().version;
+        if self.core == DECIDING_CORE
+            && self.settled_told != Some(version)
+            && self.shared.has_settled(version)
+        {
+            self.settled_told = Some(version);
+            self.shard.handle_node_settled(now, version);
         }
     }
 

@@ -1,14 +1,29 @@
 //! What a shard wants known: made durable before anything else leaves the core, where others could
 //! rest on it, and told to the operator.
 
+use std::sync::atomic::Ordering;
+
 use engine::abstention::Abstention;
 use engine::context::Event;
-use plog::vocabulary::BootEpoch;
+use plog::configuration::Configuration;
+use plog::vocabulary::{AcceptorId, BootEpoch};
 
+use crate::node::config::FOLLOWER_ID_FIRST;
 use crate::node::known_incarnations::KnownIncarnations;
+use crate::node::known_membership::{KnownMembership, MembershipFileError};
 use crate::node::log_line;
 use crate::reactor::fatal_reason::FatalReason;
 use crate::reactor::file_driver::FileDriver;
+use crate::reactor::node_shared::CoreCounters;
+
+/// What the node knows durably, and this core publishes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Known<'a> {
+    pub(super) incarnations: &'a KnownIncarnations,
+    pub(super) membership: Option<&'a KnownMembership>,
+    pub(super) counters: &'a CoreCounters,
+    pub(super) node_id: u8,
+}
 
 /// See the module page. Call with all events of a turn before its messages and replies leave.
 ///
@@ -18,9 +33,10 @@ use crate::reactor::file_driver::FileDriver;
 pub(super) fn handle_event(
     event: &Event,
     epoch: BootEpoch,
-    known: &KnownIncarnations,
+    known: &Known<'_>,
     files: &mut FileDriver,
 ) -> Result<(), FatalReason> {
+    let incarnations = known.incarnations;
     match event {
         Event::Diverged { entity, entry, reason } => log_line::error(
             "an entity's history differs from a peer's; it is not served here",
@@ -54,7 +70,9 @@ pub(super) fn handle_event(
             );
         }
         Event::Generation { member, generation } => {
-            known.hear(member.0, *generation).map_err(|error| FatalReason::Remember { error })?;
+            incarnations
+                .hear(member.0, *generation)
+                .map_err(|error| FatalReason::Remember { error })?;
             log_line::info(
                 "a node goes on as a later generation: it lost what it may have promised, and \
                  votes of earlier ones do not count any more",
@@ -93,10 +111,10 @@ pub(super) fn handle_event(
                 &[],
             );
         }
-        // Begun by an operator's word, which the daemon does not take yet.
-        Event::Configuration(_) | Event::MembershipVotes(_) | Event::Settled { .. } => {
-            unreachable!("the daemon's shards go by one configuration for ever")
-        }
+        Event::Configuration(_)
+        | Event::MembershipVotes(_)
+        | Event::Settled { .. }
+        | Event::ConfigurationDiffers { .. } => handle_membership_event(event, known)?,
         Event::Rejoined => {
             files.note_rejoined(epoch);
             log_line::info(
@@ -107,4 +125,66 @@ pub(super) fn handle_event(
         }
     }
     Ok(())
+}
+
+/// The same, of what concerns the membership.
+fn handle_membership_event(event: &Event, known: &Known<'_>) -> Result<(), FatalReason> {
+    let Known { membership, counters, node_id, .. } = *known;
+    match event {
+        Event::Configuration(configuration) => {
+            let is_new = remember(membership, |known| known.adopt(*configuration))?;
+            if is_new {
+                tell_members(configuration, node_id);
+            }
+        }
+        Event::MembershipVotes(votes) => {
+            remember(membership, |known| known.vote(*votes))?;
+        }
+        Event::Settled { version } => {
+            // Only then the others hear of it: what it rests on is durable.
+            counters.settled.store(u64::from(*version) + 1, Ordering::Release);
+            log_line::info(
+                "this core holds what was chosen before this version of the membership",
+                &[("version", version)],
+            );
+        }
+        Event::ConfigurationDiffers { member, theirs } => log_line::error(
+            "a node names other members in the same version, and is not heard: they were started \
+             with different [[node]] tables; stop the one that is wrong, empty its data directory, \
+             and correct its configuration",
+            &[("node", &member.0), ("its_members", theirs)],
+        ),
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Keeps something of the membership, before anything leaves that rests on it.
+fn remember<T>(
+    membership: Option<&KnownMembership>,
+    keep: impl FnOnce(&KnownMembership) -> Result<T, MembershipFileError>,
+) -> Result<T, FatalReason> {
+    let known = membership.expect("members change only where that is known");
+    keep(known).map_err(|error| FatalReason::Membership { error })
+}
+
+/// Says who the members are now, and what that means for this node.
+fn tell_members(configuration: &Configuration, node_id: u8) {
+    let own = AcceptorId(node_id);
+    let fields: [(&str, &dyn std::fmt::Display); 1] = [("configuration", configuration)];
+    if configuration.members().contains(own) {
+        log_line::info("who the members are changed", &fields);
+    } else if is_follower(node_id) {
+        log_line::info("whom this follower may follow changed", &fields);
+    } else {
+        log_line::warn(
+            "this node is no member: it serves nothing and votes on nothing; stop it if it was \
+             removed",
+            &fields,
+        );
+    }
+}
+
+fn is_follower(node_id: u8) -> bool {
+    node_id >= FOLLOWER_ID_FIRST
 }

@@ -6,6 +6,7 @@ use plog::segment::{SegmentId, SpareId};
 use plog::vocabulary::Generation;
 
 use crate::node::known_incarnations::IncarnationError;
+use crate::node::known_membership::MembershipFileError;
 
 /// Something after which nothing may be promised any more. Never retried: what reached the disk is
 /// not known, and only a restart, which reads it back, finds out.
@@ -77,6 +78,16 @@ pub enum FatalReason {
     Remember {
         /// Why.
         error: IncarnationError,
+    },
+    /// By which configuration the node goes, or what it promised of the next, could not be made
+    /// durable.
+    #[error(
+        "who the members are cannot be kept: {error}; the node stops before it says anything that \
+         rests on it; check the data directory and the disk, then restart"
+    )]
+    Membership {
+        /// Why.
+        error: MembershipFileError,
     },
     /// Another process is this node by now.
     #[error(

@@ -20,6 +20,7 @@ pub mod disk_reserve;
 pub mod events;
 pub mod fatal_reason;
 pub mod file_driver;
+pub(crate) mod member_orders;
 pub(crate) mod memory_watch;
 pub mod metrics;
 pub mod node_shared;

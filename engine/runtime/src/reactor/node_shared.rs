@@ -6,6 +6,8 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
+use plog::configuration::{Configuration, Members};
+
 /// Counters and flags of a whole node.
 #[derive(Debug)]
 pub struct NodeShared {
@@ -18,11 +20,17 @@ pub struct NodeShared {
     pub memory_budget: AtomicU64,
     /// Memory of the process when it was last looked at, in bytes.
     pub resident_bytes: AtomicU64,
+    /// By which configuration the node goes, where members change: see
+    /// [`NodeShared::configuration`].
+    configuration: AtomicU64,
     /// By core.
     pub cores: Vec<CoreCounters>,
     /// By node id; this node's own place stays empty.
     pub peers: Vec<PeerFlags>,
 }
+
+/// Where members never change.
+const NO_CONFIGURATION: u64 = u64::MAX;
 
 /// What one core publishes. On cache lines of its own.
 #[derive(Debug, Default)]
@@ -64,6 +72,8 @@ pub struct CoreCounters {
     pub bytes_in: AtomicU64,
     /// Bytes sent to clients since the start.
     pub bytes_out: AtomicU64,
+    /// The version of the membership that this core settled last, and one more; 0: none.
+    pub settled: AtomicU64,
     /// Cores of followers that this core tells.
     pub followers: AtomicU64,
     /// Of a follower: when this core was last in step with a replica, in microseconds of the
@@ -94,6 +104,7 @@ impl NodeShared {
             cores_drained: AtomicU16::new(0),
             memory_budget: AtomicU64::new(0),
             resident_bytes: AtomicU64::new(0),
+            configuration: AtomicU64::new(NO_CONFIGURATION),
             cores: (0..core_count).map(|_| CoreCounters::default()).collect(),
             peers: (0..replicas).map(|_| PeerFlags::default()).collect(),
         }
@@ -102,6 +113,36 @@ impl NodeShared {
     /// Makes every core finish what it has and stop.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
+    }
+
+    /// Publishes by which configuration the node goes.
+    pub fn goes_by(&self, configuration: &Configuration) {
+        let Configuration { version, voters, learners } = *configuration;
+        let packed = u64::from(version) << 16
+            | u64::from(voters.to_bits()) << 8
+            | u64::from(learners.to_bits());
+        self.configuration.store(packed, Ordering::Relaxed);
+    }
+
+    /// By which configuration the node goes; `None` where members never change, or before the
+    /// first core turned.
+    #[must_use]
+    pub fn configuration(&self) -> Option<Configuration> {
+        let packed = self.configuration.load(Ordering::Relaxed);
+        let byte = |shift: u32| Members::from_bits(packed.to_le_bytes()[shift as usize / 8]);
+        let version = u32::try_from(packed >> 16).ok()?;
+        (packed != NO_CONFIGURATION).then(|| Configuration {
+            version,
+            voters: byte(8),
+            learners: byte(0),
+        })
+    }
+
+    /// Whether every core settled this version of the membership.
+    #[must_use]
+    pub fn has_settled(&self, version: u32) -> bool {
+        let settled = |core: &CoreCounters| core.settled.load(Ordering::Acquire);
+        self.cores.iter().all(|core| settled(core) == u64::from(version) + 1)
     }
 
     /// Whether the node is stopping.

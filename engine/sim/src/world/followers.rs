@@ -84,8 +84,7 @@ impl World {
     pub fn wipe_follower(&mut self, node: u8) {
         assert!(self.is_follower(node) && !self.is_up(node), "wiped when it is down");
         let fresh = 1 + u128::from(self.chances.errors.draw());
-        let first = self.first_configuration();
-        self.nodes[usize::from(node)].wipe(fresh, first);
+        self.nodes[usize::from(node)].wipe(fresh);
         self.nodes[usize::from(node)].registering = None;
         for id in self.core_ids(node) {
             let core = self.core(id);

@@ -17,12 +17,6 @@ pub(super) struct MembershipFacts {
 }
 
 impl World {
-    /// The configuration that every node is made with.
-    pub(super) fn first_configuration(&self) -> Configuration {
-        let nodes = self.node_count();
-        Configuration::initial(self.config.membership.unwrap_or(nodes))
-    }
-
     /// Whether who votes may change in this world.
     #[must_use]
     pub fn changes_membership(&self) -> bool {
@@ -89,7 +83,7 @@ impl World {
     /// A core goes by a later configuration: it is made durable, and told the node's other cores.
     pub(super) fn adopt(&mut self, id: CoreId, boot: Boot, configuration: Configuration) {
         let facts = &mut self.nodes[usize::from(id.node)].membership;
-        let is_news = configuration.version > facts.configuration.version;
+        let is_news = configuration.is_news_to(&facts.configuration);
         if is_news {
             facts.configuration = configuration;
         }

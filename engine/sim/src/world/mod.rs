@@ -720,6 +720,10 @@ impl World {
             ShardEvent::Settled { version } => self.settle(id, boot, version),
             ShardEvent::Healed { .. } => self.coverage.healed += 1,
             ShardEvent::ImageLost { .. } => self.coverage.lost_images += 1,
+            ShardEvent::ConfigurationDiffers { member, theirs } => {
+                let what = format!("{boot:?} hears from {member:?} of another {theirs}");
+                self.note(Err(Violation::new("membership", what)));
+            }
             ShardEvent::Diverged { .. } | ShardEvent::ChainDiffers { .. } => {}
         }
     }

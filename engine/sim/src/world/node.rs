@@ -136,8 +136,9 @@ impl Node {
     }
 
     /// Forgets everything that a disk held.
-    pub(super) fn wipe(&mut self, fresh: u128, first: Configuration) {
-        self.membership = MembershipFacts { configuration: first, votes: MembershipVotes::LOST };
+    pub(super) fn wipe(&mut self, fresh: u128) {
+        let configuration = Configuration::UNKNOWN;
+        self.membership = MembershipFacts { configuration, votes: MembershipVotes::LOST };
         self.epoch = 0;
         self.incarnation = fresh;
         self.remembered.fill(Remembered::NeverMet);

@@ -518,8 +518,7 @@ impl World {
     pub fn wipe(&mut self, node: u8) {
         assert!(!self.is_up(node), "wiped when it is down");
         let fresh = 1 + u128::from(self.chances.errors.draw());
-        let first = self.first_configuration();
-        self.nodes[usize::from(node)].wipe(fresh, first);
+        self.nodes[usize::from(node)].wipe(fresh);
         self.checker.wiped(node);
         self.coverage.wipes += 1;
         self.trace.note(self.now, What::Wipe { node });

@@ -17,6 +17,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use net::peer::handshake::Role;
+use plog::configuration::{Configuration, Members};
+use plog::vocabulary::AcceptorId;
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
@@ -75,7 +77,13 @@ pub struct Config {
     pub allow_remote_without_authentication: bool,
     /// Log lines above this level are dropped: error, warn, info or debug.
     pub log_level: Level,
-    /// All members of the replica set, this one included: 3 or 5 (1 for trials).
+    /// Most nodes that may be members at once, 3 or 5, of a cluster whose members can change; 0 =
+    /// the members are those of the [[node]] tables, for ever. Equal on all nodes, and never
+    /// changes.
+    pub replica_slots: u8,
+    /// All members of the replica set, this one included: 3 or 5 (1 for trials). With
+    /// `replica_slots`: those that vote at first, or, of a node that is to join, the present ones
+    /// without it.
     pub node: Vec<NodeEntry>,
     /// The log on disk.
     pub log: LogTable,
@@ -271,6 +279,7 @@ impl Default for Config {
             admin_address: "127.0.0.1:7800".to_owned(),
             allow_remote_without_authentication: false,
             log_level: Level::Info,
+            replica_slots: 0,
             node: (0..3).map(member).collect(),
             log: LogTable::default(),
             consensus: ConsensusTable::default(),
@@ -424,16 +433,40 @@ impl Config {
     /// What this node is to the others.
     #[must_use]
     pub fn role(&self) -> Role {
-        if self.node_id < FOLLOWER_ID_FIRST {
-            return Role::Replica;
-        }
         let address: SocketAddr = self.peer_address.parse().expect("validated when it was read");
-        Role::Follower { peer_port: address.port() }
+        let peer_port = address.port();
+        match (self.node_id < FOLLOWER_ID_FIRST, self.changes_membership()) {
+            (true, false) => Role::Replica,
+            (true, true) => Role::Member { peer_port },
+            (false, _) => Role::Follower { peer_port },
+        }
     }
 
-    /// How many nodes replicate each entity.
+    /// Size of the replica set: how many nodes replicate each entity, or may come to.
     #[must_use]
     pub fn replicas(&self) -> u8 {
+        if self.changes_membership() {
+            return self.replica_slots;
+        }
         u8::try_from(self.node.len()).expect("validated: at most 5 nodes")
+    }
+
+    /// Whether the members of the cluster can change.
+    #[must_use]
+    pub fn changes_membership(&self) -> bool {
+        self.replica_slots > 0
+    }
+
+    /// By which configuration this node goes at its first start: that of its [[node]] tables if it
+    /// stands there; else it joins, and waits until it is told.
+    #[must_use]
+    pub fn founding(&self) -> Configuration {
+        let listed =
+            self.node.iter().fold(Members::NONE, |all, node| all.with(AcceptorId(node.id)));
+        if listed.contains(AcceptorId(self.node_id)) {
+            Configuration::founded_by(listed)
+        } else {
+            Configuration::UNKNOWN
+        }
     }
 }

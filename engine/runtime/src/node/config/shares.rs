@@ -30,12 +30,13 @@ impl Config {
     pub fn shard_config(&self, core: u16, cores: u16, epoch: BootEpoch) -> ShardConfig {
         let consensus = &self.consensus;
         let make = match self.role() {
-            Role::Replica => ShardConfig::new,
+            Role::Replica | Role::Member { .. } => ShardConfig::new,
             Role::Follower { .. } => ShardConfig::follower,
         };
         let base = make(AcceptorId(self.node_id), self.replicas(), epoch);
         let size = |bytes: u32| usize::try_from(bytes).expect("this machine has 64-bit addresses");
         ShardConfig {
+            changes_membership: self.changes_membership(),
             core,
             core_count: cores,
             seed: base.seed ^ u64::from(core) << 48,

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use net::peer::handshake::Role;
+use plog::configuration::Configuration;
 use plog::vocabulary::BootEpoch;
 
 use crate::node::config::{Config, Override, environment_overrides, known_keys};
@@ -264,4 +266,35 @@ fn what_a_node_may_hold_is_shared_out_among_its_cores() {
     assert_eq!(config.core_limits(4).connections_max, 2_500);
     assert_eq!(config.flattened()["log.spare_segments"], "2");
     assert_eq!(config.flattened()["client_address"], "127.0.0.1:7000");
+}
+
+#[test]
+fn where_members_change_the_file_names_founders_or_whom_a_node_joins() {
+    let config = |top: &str| parse_with_nodes(top).unwrap();
+    let fixed = config("");
+    assert_eq!((fixed.changes_membership(), fixed.replicas()), (false, 3));
+    let founder = config("replica_slots = 5\nnode_id = 2");
+    assert_eq!((founder.changes_membership(), founder.replicas()), (true, 5));
+    assert_eq!(founder.founding(), Configuration::initial(3));
+    assert_eq!(founder.role(), Role::Member { peer_port: 7400 });
+    let shard = founder.shard_config(0, 1, BootEpoch(1));
+    assert!(shard.changes_membership && shard.replicas == 5);
+    let joins = config("replica_slots = 5\nnode_id = 4");
+    assert_eq!(joins.founding(), Configuration::UNKNOWN);
+    let follows = config("replica_slots = 5\nnode_id = 16");
+    assert_eq!(follows.founding(), Configuration::UNKNOWN);
+    assert_eq!(follows.role(), Role::Follower { peer_port: 7400 });
+    // Any number that fits, with any ids below the slots.
+    let four = NODES.replace("id = 0", "id = 4");
+    assert_eq!(parse(&format!("replica_slots = 5\nnode_id = 1\n{four}")).unwrap().replicas(), 5);
+    for (top, words) in [
+        ("replica_slots = 4", ["`replica_slots` is 4", "choose 3 or 5"]),
+        ("replica_slots = 5\nnode_id = 5", ["`node_id` is 5", "0 to 4"]),
+        ("replica_slots = 3\nnode_id = 3", ["`node_id` is 3", "0 to 2"]),
+    ] {
+        let said = parse_with_nodes(top).unwrap_err().to_string();
+        assert!(words.iter().all(|word| said.contains(word)), "{said}");
+    }
+    let said = parse(&format!("replica_slots = 3\n{four}")).unwrap_err().to_string();
+    assert!(said.contains("`node[0].id` is 4"), "{said}");
 }

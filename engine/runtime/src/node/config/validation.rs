@@ -178,25 +178,52 @@ impl Config {
         ]
     }
 
-    fn validate_members(&self) -> Result<(), ConfigError> {
-        let count = self.node.len();
-        if !matches!(count, 1 | 3 | 5) {
+    /// How many nodes there are, and may be.
+    fn validate_slots(&self, count: usize) -> Result<(), ConfigError> {
+        if !matches!(self.replica_slots, 0 | 3 | 5) {
             return Err(ConfigError::OutOfRange {
-                key: "node".to_owned(),
-                value: format!("{count} nodes"),
-                rule: "a replica set has 3 or 5 members (1 for trials); list each in a [[node]] \
-                       table of its own"
-                    .to_owned(),
+                key: "replica_slots".to_owned(),
+                value: self.replica_slots.to_string(),
+                rule: "choose 3 or 5, or 0 for members that never change".to_owned(),
             });
         }
+        if !self.changes_membership() {
+            return if matches!(count, 1 | 3 | 5) {
+                Ok(())
+            } else {
+                Err(ConfigError::OutOfRange {
+                    key: "node".to_owned(),
+                    value: format!("{count} nodes"),
+                    rule:
+                        "a replica set has 3 or 5 members (1 for trials); list each in a [[node]] \
+                           table of its own"
+                            .to_owned(),
+                })
+            };
+        }
+        if count == 0 || count > usize::from(self.replica_slots) {
+            return Err(contradiction(
+                ("replica_slots", self.replica_slots),
+                ("node", format!("{count} nodes")),
+                "list those that vote at first, or that are members when this node joins: at least \
+                 one, and no more than there are slots",
+            ));
+        }
+        Ok(())
+    }
+
+    fn validate_members(&self) -> Result<(), ConfigError> {
+        let count = self.node.len();
+        self.validate_slots(count)?;
+        let last = if self.changes_membership() { self.replica_slots.into() } else { count } - 1;
         let mut seen: BTreeMap<String, String> = BTreeMap::new();
         for (index, member) in self.node.iter().enumerate() {
             let id_key = format!("node[{index}].id");
-            if usize::from(member.id) >= count {
+            if usize::from(member.id) > last {
                 return Err(ConfigError::OutOfRange {
                     key: id_key,
                     value: member.id.to_string(),
-                    rule: format!("number the {count} nodes from 0 to {}", count - 1),
+                    rule: format!("number the {count} nodes from 0 to {last}"),
                 });
             }
             let client_key = format!("node[{index}].client");
@@ -235,14 +262,13 @@ impl Config {
                 }
             }
         }
-        if usize::from(self.node_id) >= count && self.node_id < FOLLOWER_ID_FIRST {
+        if usize::from(self.node_id) > last && self.node_id < FOLLOWER_ID_FIRST {
             return Err(ConfigError::OutOfRange {
                 key: "node_id".to_owned(),
                 value: self.node_id.to_string(),
                 rule: format!(
-                    "choose the id of one of the {count} [[node]] tables, 0 to {}, or, for a \
-                     follower, one from {FOLLOWER_ID_FIRST} to 255 that no other has",
-                    count - 1
+                    "choose the id of one of the {count} [[node]] tables, 0 to {last}, or, for a \
+                     follower, one from {FOLLOWER_ID_FIRST} to 255 that no other has"
                 ),
             });
         }

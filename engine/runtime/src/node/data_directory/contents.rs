@@ -12,6 +12,7 @@ use crate::node::data_directory::lock::LOCK;
 use crate::node::data_directory::reached;
 use crate::node::data_directory::registering::REGISTERING;
 use crate::node::data_directory::slack::SLACK;
+use crate::node::membership_facts::MEMBERSHIP;
 use crate::node::two_copies::{COPY_SUFFIX, TEMPORARY_SUFFIX};
 
 /// Where what is remembered of peers stands.
@@ -52,7 +53,7 @@ pub(super) fn refuse_foreign_files(path: &Path) -> Result<()> {
         let name = name.strip_suffix(COPY_SUFFIX).unwrap_or(name);
         reached::is_name(name)
             || [LOCK, PEERS, RESTORING, SLACK].contains(&name)
-            || [IDENTITY.name, BOOT.name, REGISTERING.name].contains(&name)
+            || [IDENTITY.name, BOOT.name, REGISTERING.name, MEMBERSHIP.name].contains(&name)
             || name.strip_prefix(CORE_PREFIX).is_some_and(|core| core.parse::<u16>().is_ok())
             // A file system's own directory, where a whole disk is mounted.
             || name == "lost+found"

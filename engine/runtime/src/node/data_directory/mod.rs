@@ -13,6 +13,7 @@
 //! DIR/identity[.copy]   cluster, node, incarnation, cores, replicas; written once
 //! DIR/boot[.copy]       boot epoch; made durable at each start before anything speaks
 //! DIR/peers/node-N[.copy]   incarnation of peer N, as met last, and its generations
+//! DIR/membership[.copy]   who the members are, where they can change, and what this node promised
 //! DIR/registering[.copy]   that this node takes the place of a lost one, until its first boot
 //! DIR/reached-N[.copy]  newest segment that core N's log is known to have reached
 //! DIR/slack             space for a start on a full disk
@@ -104,6 +105,12 @@ impl DataDirectory {
     #[must_use]
     pub fn is_new(&self) -> bool {
         self.is_new
+    }
+
+    /// Whether an earlier start may have spoken.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.last_epoch > 0
     }
 
     /// Where what is remembered of peers stands.

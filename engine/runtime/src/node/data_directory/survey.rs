@@ -24,6 +24,7 @@ use crate::node::data_directory::registering::{self, REGISTERING};
 use crate::node::data_directory::slack::SLACK;
 use crate::node::known_incarnations::MEMBERS_MAX;
 use crate::node::known_life::{self, KnownLife};
+use crate::node::membership_facts::{MEMBERSHIP, MembershipFacts};
 use crate::node::two_copies::{COPY_SUFFIX, Copies, CopyError, FactKind, TEMPORARY_SUFFIX};
 
 /// How often something that is not whole is looked at.
@@ -107,6 +108,7 @@ impl Survey {
         survey.fact(path, &REGISTERING, REGISTERING.name, |fact| {
             registering::decode(fact).map(|()| Registers)
         });
+        survey.fact(path, &MEMBERSHIP, MEMBERSHIP.name, MembershipFacts::decode);
         survey.judge_together(path, boot);
         for core in 0..survey.identity.map_or(0, |identity| identity.core_count) {
             let name = reached::name_of(core);
@@ -238,7 +240,7 @@ impl Survey {
     fn judge_names(&mut self, path: &Path) -> io::Result<()> {
         for name in names(path)? {
             let stem = name.strip_suffix(COPY_SUFFIX).unwrap_or(&name);
-            let facts = [IDENTITY.name, BOOT.name, REGISTERING.name];
+            let facts = [IDENTITY.name, BOOT.name, REGISTERING.name, MEMBERSHIP.name];
             if facts.contains(&stem) || [PEERS, SLACK, "lost+found"].contains(&&*name) {
                 continue;
             }
@@ -320,6 +322,18 @@ trait Fact: Copy + PartialEq {
     /// What counts when the copies hold these two.
     fn merge(first: Self, second: Self) -> Option<Self> {
         (first == second).then_some(first)
+    }
+}
+
+impl Fact for MembershipFacts {
+    fn describe(&self) -> String {
+        let Self { configuration, votes } = self;
+        let instance = votes.instance;
+        format!("goes by {configuration}; promised something of version {instance} at the latest")
+    }
+
+    fn merge(first: Self, second: Self) -> Option<Self> {
+        first.later(second)
     }
 }
 

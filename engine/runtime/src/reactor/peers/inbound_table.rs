@@ -42,9 +42,10 @@ const NOBODY: Key = Key { index: 0, generation: 0 };
 /// Nodes that may follow a core.
 const FOLLOWER_NODES_MAX: u8 = 16;
 
-/// A follower comes or goes; it is spoken to as long as it is heard.
+/// A follower comes or goes; it is spoken to as long as it is heard. A member comes, perhaps from
+/// another place than before.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum FollowerChange {
+pub(super) enum PeerChange {
     /// It connected, and listens there.
     Came(PeerAddress),
     /// Its last connection ended.
@@ -64,7 +65,7 @@ pub(super) struct InboundTable {
     inbound: Slab<Inbound>,
     /// Established inbound connections.
     established: Vec<(PeerCore, Key)>,
-    follower_changes: Vec<FollowerChange>,
+    peer_changes: Vec<PeerChange>,
     stopping: bool,
 }
 
@@ -87,7 +88,7 @@ impl InboundTable {
             shared,
             inbound: Slab::new(),
             established: Vec::new(),
-            follower_changes: Vec::new(),
+            peer_changes: Vec::new(),
             stopping: false,
         }
     }
@@ -282,10 +283,14 @@ impl InboundTable {
             self.end_inbound(older, now, shard, "replaced by a newer connection");
         }
         self.established.push((peer, key));
-        match (self.shared.peer(identity.node_id), identity.role) {
-            (Some(flags), _) => drop(flags.inbound_links.fetch_add(1, Ordering::Relaxed)),
-            (None, Role::Follower { peer_port }) => self.follower_came(key, &identity, peer_port),
-            (None, Role::Replica) => unreachable!("a replica outside of the set is refused"),
+        if let Some(flags) = self.shared.peer(identity.node_id) {
+            flags.inbound_links.fetch_add(1, Ordering::Relaxed);
+        }
+        match identity.role {
+            Role::Replica => {}
+            Role::Member { peer_port } | Role::Follower { peer_port } => {
+                self.peer_came(key, &identity, peer_port);
+            }
         }
         let inbound = self.inbound.get_mut(key).expect("the caller found it");
         inbound.phase = InboundPhase::Up(identity);
@@ -310,25 +315,25 @@ impl InboundTable {
         !nodes.contains(&node_id) && nodes.len() >= usize::from(FOLLOWER_NODES_MAX)
     }
 
-    /// A follower hears on connections that this node opens: where it dialled from.
-    fn follower_came(&mut self, key: Key, identity: &PeerIdentity, port: u16) {
+    /// A follower or member hears on connections that this node opens: where it dialled from.
+    fn peer_came(&mut self, key: Key, identity: &PeerIdentity, port: u16) {
         let inbound = self.inbound.get(key).expect("the caller found it");
         // Without an address it is gone already.
         let Ok(from) = inbound.socket.peer_addr() else { return };
         let host = from.ip().to_canonical().to_string();
         let node_id = identity.node_id;
-        self.follower_changes.push(FollowerChange::Came(PeerAddress { node_id, host, port }));
+        self.peer_changes.push(PeerChange::Came(PeerAddress { node_id, host, port }));
     }
 
     fn follower_went(&mut self, node_id: u8) {
         if !self.follower_nodes().any(|other| other == node_id) {
-            self.follower_changes.push(FollowerChange::Went(node_id));
+            self.peer_changes.push(PeerChange::Went(node_id));
         }
     }
 
-    /// Followers that came and went since this was last asked.
-    pub(super) fn take_follower_changes(&mut self) -> Vec<FollowerChange> {
-        std::mem::take(&mut self.follower_changes)
+    /// Who came and went since this was last asked.
+    pub(super) fn take_peer_changes(&mut self) -> Vec<PeerChange> {
+        std::mem::take(&mut self.peer_changes)
     }
 
     fn take_frames(

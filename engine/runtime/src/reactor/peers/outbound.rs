@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use net::peer::frame::{FrameEncodeError, FrameEncoder};
 use net::peer::handshake::HandshakeDialler;
 use net::peer::message::{GenerationsNotice, PeerMessage};
+use plog::configuration::Configuration;
 use plog::vocabulary::Generation;
 
 use crate::node::log_line;
@@ -110,17 +111,21 @@ impl Outbound {
         self.output.len() + self.sending
     }
 
-    /// Puts the messages of the turn into frames, behind what this node knows of `generations`. One
-    /// that no frame can hold is dropped.
+    /// Puts the messages of the turn into frames, behind what they rest on: what this node knows of
+    /// `generations`, and the `configuration` by which it goes. One that no frame can hold is
+    /// dropped.
     pub(super) fn encode_messages(
         &mut self,
         generations: Option<GenerationsNotice>,
+        configuration: Option<Configuration>,
         counters: &mut Counters,
     ) {
         let mut messages = std::mem::take(&mut self.messages);
-        if let Some(notice) = generations.filter(|_| !messages.is_empty()) {
-            // What is said rests on it, so it is heeded first: a connection keeps the order.
-            messages.insert(0, PeerMessage::Generations(notice));
+        if !messages.is_empty() {
+            // It is heeded first: a connection keeps the order.
+            let notices = generations.map(PeerMessage::Generations);
+            let notices = notices.into_iter().chain(configuration.map(PeerMessage::Configuration));
+            messages.splice(0..0, notices);
         }
         while !messages.is_empty() {
             match self.encoder.encode(&messages, &mut self.output) {
@@ -159,6 +164,7 @@ impl Outbound {
 mod tests {
     use net::peer::frame::FrameDecoder;
     use net::peer::message::{GenerationsNotice, PeerMessage};
+    use plog::configuration::Configuration;
     use plog::vocabulary::Generation;
 
     use super::Outbound;
@@ -170,7 +176,7 @@ mod tests {
         let mut counters = Counters::default();
         link.messages.extend([PeerMessage::Heartbeat, PeerMessage::Heartbeat]);
         assert_eq!(link.unsent_bytes(), 0);
-        link.encode_messages(None, &mut counters);
+        link.encode_messages(None, None, &mut counters);
         assert!(link.messages.is_empty() && link.unsent_bytes() == link.output.len());
         assert!(link.unsent_bytes() > 0);
         assert_eq!((counters.peer_frames_out, counters.peer_messages_out), (1, 2));
@@ -181,18 +187,21 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_begins_with_the_generations_that_it_rests_on() {
+    fn what_is_said_begins_with_what_it_rests_on() {
         let mut link = Outbound::new(0, Some(0), 1 << 20, 1);
         let mut counters = Counters::default();
         let known = [0, 2, 0, 0, 0].map(Generation);
         let notice = GenerationsNotice { known };
-        link.encode_messages(Some(notice), &mut counters);
+        let goes_by = Configuration::initial(3);
+        link.encode_messages(Some(notice), Some(goes_by), &mut counters);
         assert!(link.output.is_empty(), "nothing is said");
         link.messages.push(PeerMessage::Heartbeat);
-        link.encode_messages(Some(notice), &mut counters);
+        link.encode_messages(Some(notice), Some(goes_by), &mut counters);
         let mut decoder = FrameDecoder::new(1 << 20, 3);
         decoder.push(&link.output);
         let said = decoder.next_frame().unwrap().unwrap();
-        assert_eq!(said, [PeerMessage::Generations(notice), PeerMessage::Heartbeat]);
+        let notices = [PeerMessage::Generations(notice), PeerMessage::Configuration(goes_by)];
+        assert_eq!(said[..2], notices);
+        assert_eq!(said[2..], [PeerMessage::Heartbeat]);
     }
 }

@@ -21,7 +21,7 @@ use crate::node::known_incarnations::KnownIncarnations;
 use crate::reactor::metrics::Counters;
 use crate::reactor::node_shared::NodeShared;
 use crate::reactor::peers::acquaintances::Acquaintances;
-use crate::reactor::peers::inbound_table::{FollowerChange, InboundTable};
+use crate::reactor::peers::inbound_table::{InboundTable, PeerChange};
 use crate::reactor::peers::outbound_table::OutboundTable;
 use crate::reactor::ring::{Completion, Ring};
 
@@ -55,6 +55,7 @@ pub struct PeerTable {
     acquaintances: Acquaintances,
     outbound: OutboundTable,
     inbound: InboundTable,
+    shared: Arc<NodeShared>,
     limits: Limits,
     next_tick_us: u64,
 }
@@ -88,8 +89,9 @@ impl PeerTable {
                 setup.listener,
                 setup.limits,
                 acquaintances.clone(),
-                setup.shared,
+                Arc::clone(&setup.shared),
             ),
+            shared: setup.shared,
             acquaintances,
             limits: setup.limits,
             next_tick_us: 0,
@@ -111,6 +113,21 @@ impl PeerTable {
         }
         self.inbound.end_older(now, shard, &known);
         self.outbound.end_older(now, ring, &known);
+    }
+
+    /// Where members change: speaks to them, and to who is heard. Of a node that knows no members
+    /// all that the configuration lists may know some.
+    fn speak_to_members(&mut self, now: Time, ring: &mut Ring, shard: &StringShard) {
+        let Some(present) = shard.configuration_notice() else { return };
+        let knows_none = present.voters.count() == 0;
+        let members = present.members();
+        let shared = Arc::clone(&self.shared);
+        let wanted =
+            |node: u8| knows_none || members.contains(AcceptorId(node)) || shared.is_live(node);
+        if !knows_none {
+            self.outbound.warn_of_unknown(members);
+        }
+        self.outbound.speak_to(wanted, now, ring);
     }
 
     /// When [`PeerTable::handle_tick`] is due.
@@ -179,15 +196,15 @@ impl PeerTable {
         counters: &mut Counters,
     ) {
         self.inbound.handle_received(now, completion, ring, shard, counters);
-        self.answer_followers(now, ring);
+        self.answer_peers(now, ring);
     }
 
-    /// Opens connections to followers that came, and ends those to followers that went.
-    fn answer_followers(&mut self, now: Time, ring: &mut Ring) {
-        for change in self.inbound.take_follower_changes() {
+    /// Opens connections to those that came, and ends those to followers that went.
+    fn answer_peers(&mut self, now: Time, ring: &mut Ring) {
+        for change in self.inbound.take_peer_changes() {
             match change {
-                FollowerChange::Came(address) => self.outbound.add_follower(address, now, ring),
-                FollowerChange::Went(node_id) => self.outbound.remove_follower(node_id, now, ring),
+                PeerChange::Came(address) => self.outbound.add_peer(address, now, ring),
+                PeerChange::Went(node_id) => self.outbound.remove_follower(node_id, now, ring),
             }
         }
     }
@@ -209,10 +226,11 @@ impl PeerTable {
             return;
         }
         self.inbound.resume_accepting(now, ring);
+        self.speak_to_members(now, ring, shard);
         let patience_us = self.limits.handshake_timeout_ms.saturating_mul(1000);
         self.outbound.handle_tick(now, ring, patience_us);
         self.inbound.handle_tick(now, shard, patience_us);
-        self.answer_followers(now, ring);
+        self.answer_peers(now, ring);
     }
 
     /// Closes everything.

@@ -18,6 +18,7 @@ use engine::time::Time;
 use net::peer::handshake::LocalNode;
 use net::peer::message::PeerMessage;
 use net::resp::slot::shard_of;
+use plog::configuration::Members;
 use plog::vocabulary::{AcceptorId, Generation};
 
 use crate::core_setup::{Limits, PeerAddress};
@@ -46,7 +47,7 @@ struct Peer {
     asking: Option<Key>,
     /// Whether messages were dropped before there was a link to drop them on.
     dropped: bool,
-    /// A follower that is not heard: it is not spoken to either.
+    /// Not spoken to: a follower that is not heard, or a node that is no member and not heard.
     is_gone: bool,
 }
 
@@ -58,6 +59,8 @@ pub(super) struct OutboundTable {
     acquaintances: Acquaintances,
     shared: Arc<NodeShared>,
     peers: Vec<Peer>,
+    /// Members of which it was said that nobody knows where they are.
+    unknown: Members,
     /// Position in `peers` by node id.
     position: Vec<Option<usize>>,
     links: Slab<Outbound>,
@@ -90,6 +93,7 @@ impl OutboundTable {
             acquaintances,
             shared,
             peers,
+            unknown: Members::NONE,
             position,
             links: Slab::new(),
             listed: Vec::new(),
@@ -120,13 +124,17 @@ impl OutboundTable {
             .collect()
     }
 
-    /// A follower came, and hears where `address` says: it is dialled as a peer is.
-    pub(super) fn add_follower(&mut self, address: PeerAddress, now: Time, ring: &mut Ring) {
+    /// A follower or a member came, and hears where `address` says: it is dialled there, unless it
+    /// hears already.
+    pub(super) fn add_peer(&mut self, address: PeerAddress, now: Time, ring: &mut Ring) {
         let node_id = address.node_id;
         let known = self.position[usize::from(node_id)];
         if let Some(index) = known {
             let peer = &self.peers[index];
-            if !peer.is_gone && peer.address == address {
+            let is_member = self.shared.peer(node_id).is_some();
+            // A member's address may be known by another name than that by which it came.
+            let is_reached = is_member && self.is_reached(peer);
+            if !peer.is_gone && (peer.address == address || is_reached) {
                 return;
             }
             self.retire_peer(index, now, ring);
@@ -146,13 +154,63 @@ impl OutboundTable {
         };
         let core = if self.local.core == 0 { Some(0) } else { None };
         self.peers[index].asking = Some(self.add_link(index, core));
-        log_line::info("a follower is told what this core learns", &[("node", &node_id)]);
+        if self.shared.peer(node_id).is_none() {
+            log_line::info("a follower is told what this core learns", &[("node", &node_id)]);
+        } else {
+            let address = &self.peers[index].address;
+            log_line::info(
+                "a node is reached where it came from",
+                &[("node", &node_id), ("host", &address.host), ("port", &address.port)],
+            );
+        }
+    }
+
+    /// Whether some core of a peer hears this one.
+    fn is_reached(&self, peer: &Peer) -> bool {
+        let links = peer.links.iter().flatten().chain(&peer.asking);
+        links.filter_map(|key| self.links.get(*key)).any(Outbound::is_up)
     }
 
     /// A follower is heard no more: nothing is said to it until it comes again.
     pub(super) fn remove_follower(&mut self, node_id: u8, now: Time, ring: &mut Ring) {
         let Some(index) = self.position[usize::from(node_id)] else { return };
         self.retire_peer(index, now, ring);
+    }
+
+    /// Says once of each member that nobody knows where it is.
+    pub(super) fn warn_of_unknown(&mut self, members: Members) {
+        for member in members.without(AcceptorId(self.local.node_id)).iter() {
+            let is_known = self.position[member.index()].is_some();
+            if !is_known && !self.unknown.contains(member) {
+                self.unknown = self.unknown.with(member);
+                log_line::warn(
+                    "a member's address is not known here: it is spoken to once it connects; list \
+                     it in the [[node]] tables",
+                    &[("node", &member.0)],
+                );
+            }
+        }
+    }
+
+    /// Speaks to those of the replica set who are `wanted`, and to no others.
+    pub(super) fn speak_to(&mut self, wanted: impl Fn(u8) -> bool, now: Time, ring: &mut Ring) {
+        for node_id in 0..self.local.replicas {
+            let Some(index) = self.position[usize::from(node_id)] else { continue };
+            match (wanted(node_id), self.peers[index].is_gone) {
+                (true, true) => {
+                    let address = self.peers[index].address.clone();
+                    self.add_peer(address, now, ring);
+                }
+                (false, false) => {
+                    log_line::info(
+                        "a node is no member: no connection is kept",
+                        &[("node", &node_id)],
+                    );
+                    self.retire_peer(index, now, ring);
+                }
+                (true, false) | (false, true) => {}
+            }
+        }
     }
 
     fn retire_peer(&mut self, index: usize, now: Time, ring: &mut Ring) {
@@ -239,7 +297,7 @@ impl OutboundTable {
                 link.messages.clear();
                 continue;
             }
-            link.encode_messages(shard.generations(), counters);
+            link.encode_messages(shard.generations(), shard.configuration_notice(), counters);
             if link.sending > 0 {
                 continue;
             }
