@@ -187,7 +187,9 @@ impl Prepared {
     fn new(config: &Config, replaces: bool) -> Result<Self, Fatal> {
         let cpus = preflight::usable_cpus();
         let expected = ExpectedIdentity::of(config, &cpus);
-        let directory = LockedDirectory::take(&config.data_directory)?.replacing(replaces);
+        // Either has others from whom it takes everything, and needs no backup.
+        let from_others = replaces || config.joins();
+        let directory = LockedDirectory::take(&config.data_directory)?.replacing(from_others);
         let existing = directory.inspect(&expected)?;
         let core_count = existing
             .map(|identity| identity.core_count)

@@ -457,6 +457,13 @@ impl Config {
         self.replica_slots > 0
     }
 
+    /// Whether this node joins others when its data directory is empty.
+    #[must_use]
+    pub fn joins(&self) -> bool {
+        let is_follower = self.role().is_follower();
+        self.changes_membership() && !is_follower && self.founding() == Configuration::UNKNOWN
+    }
+
     /// By which configuration this node goes at its first start: that of its [[node]] tables if it
     /// stands there; else it joins, and waits until it is told.
     #[must_use]

@@ -281,6 +281,7 @@ fn where_members_change_the_file_names_founders_or_whom_a_node_joins() {
     assert!(shard.changes_membership && shard.replicas == 5);
     let joins = config("replica_slots = 5\nnode_id = 4");
     assert_eq!(joins.founding(), Configuration::UNKNOWN);
+    assert!(joins.joins() && !founder.joins() && !fixed.joins());
     let follows = config("replica_slots = 5\nnode_id = 16");
     assert_eq!(follows.founding(), Configuration::UNKNOWN);
     assert_eq!(follows.role(), Role::Follower { peer_port: 7400 });
