@@ -356,7 +356,7 @@ fn tell_of_generation(cluster: &Cluster, generation: u32) {
     let local = LocalNode {
         cluster_id: u64::from_le_bytes(identity[16..24].try_into().unwrap()),
         node_id: 1,
-        replicas: 3,
+        replicas: cluster.replicas,
         incarnation: u128::from_le_bytes(identity[28..44].try_into().unwrap()),
         boot_epoch: 1,
         core_count: 2,
