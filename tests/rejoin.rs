@@ -52,13 +52,15 @@ fn names(directory: &Path) -> Vec<String> {
     entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }
 
-/// Ends a node when the log of its first core holds more than one write of this boot: damage to the
-/// only one could not be told from a write that was cut off.
+/// Ends a node when the log of its first core holds more than one write of this boot, and the node
+/// has noted that: damage to the only one could not be told from a write that was cut off, nor could
+/// the loss of a file from one that never was.
 fn kill_with_a_log(cluster: &mut Cluster, id: usize) {
     wait_until("the first core to have written a few times", || {
         let frames = |status: Json| status["cores"][0]["log"]["frames"].as_u64();
         cluster.nodes[id].status().and_then(frames).is_some_and(|frames| frames >= 4)
     });
+    wait_until("that to be noted", || cluster.nodes[id].data_directory.join("reached-0").exists());
     cluster.kill(id);
 }
 
