@@ -72,7 +72,8 @@ fn wait_for_voters(nodes: &[&Node], voters: &str) {
 
 #[test]
 fn nodes_are_added_replaced_and_removed_under_load() {
-    let mut cluster = Cluster::start_with("membership", &["--set", "replica_slots=5"]);
+    let mut cluster =
+        Cluster::start_with("membership", &["--nodes", "3", "--set", "replica_slots=5"]);
     let acknowledged = under_load(&mut cluster, 0, |cluster, progress| {
         progress.wait();
         // Whom it follows may change, too.

@@ -52,13 +52,15 @@ fn names(directory: &Path) -> Vec<String> {
     entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }
 
-/// Ends a node when the log of its first core holds more than one write of this boot: damage to the
-/// only one could not be told from a write that was cut off.
+/// Ends a node when the log of its first core holds more than one write of this boot, and the node
+/// has noted that: damage to the only one could not be told from a write that was cut off, nor the
+/// loss of a file from one that never was.
 fn kill_with_a_log(cluster: &mut Cluster, id: usize) {
     wait_until("the first core to have written a few times", || {
         let frames = |status: Json| status["cores"][0]["log"]["frames"].as_u64();
         cluster.nodes[id].status().and_then(frames).is_some_and(|frames| frames >= 4)
     });
+    wait_until("that to be noted", || cluster.nodes[id].data_directory.join("reached-0").exists());
     cluster.kill(id);
 }
 
@@ -356,7 +358,7 @@ fn tell_of_generation(cluster: &Cluster, generation: u32) {
     let local = LocalNode {
         cluster_id: u64::from_le_bytes(identity[16..24].try_into().unwrap()),
         node_id: 1,
-        replicas: 3,
+        replicas: cluster.replicas,
         incarnation: u128::from_le_bytes(identity[28..44].try_into().unwrap()),
         boot_epoch: 1,
         core_count: 2,

@@ -55,8 +55,10 @@ const SETTINGS: &[&str] = &[
 pub struct Cluster {
     /// Its directory.
     pub directory: PathBuf,
-    /// Its nodes, by id.
+    /// Its nodes, by id: the first three.
     pub nodes: Vec<Node>,
+    /// How many replicas it has, be they among these or not.
+    pub replicas: u8,
     /// Its followers, in the order in which they were added; and nodes that joined.
     pub followers: Vec<Node>,
     /// Ids of nodes that were removed: nothing is asked of them.
@@ -171,6 +173,10 @@ impl Drop for StopOnDrop<'_> {
 
 impl Cluster {
     /// A fresh cluster of three nodes of one core, for the test `name`.
+    ///
+    /// With `CLUSTER_REPLICAS=5` in the environment there are two more of them: one that only
+    /// votes, and one that is down from the start. So each fault of a test is the second at a time,
+    /// and what needs a majority needs the same two of the first three as ever.
     pub fn start(name: &str) -> Self {
         Self::start_with(name, &[])
     }
@@ -187,6 +193,12 @@ impl Cluster {
         for setting in SETTINGS {
             words.extend(["--set", setting]);
         }
+        let replicas = number("CLUSTER_REPLICAS", 3);
+        assert!(matches!(replicas, 3 | 5), "CLUSTER_REPLICAS is {replicas}: 3 or 5");
+        let nodes = replicas.to_string();
+        if !arguments.contains(&"--nodes") {
+            words.extend(["--nodes", &nodes]);
+        }
         words.extend(arguments);
         let output = certus(&words);
         let error = String::from_utf8_lossy(&output.stderr);
@@ -194,12 +206,17 @@ impl Cluster {
         let file = fs::read(directory.join("cluster.json")).expect("certus dev wrote cluster.json");
         let file: serde_json::Value = serde_json::from_slice(&file).expect("cluster.json is JSON");
         let nodes = file["nodes"].as_array().expect("a list of nodes");
-        let nodes: Vec<Node> = nodes.iter().map(Node::read).collect();
+        let mut nodes: Vec<Node> = nodes.iter().map(Node::read).collect();
         let ports = nodes.iter().flat_map(|node| [node.client, node.peer, node.admin]);
         let port_blocks = PortBlocks::hold_those_of(ports.map(|address| address.port()));
         let port_blocks = port_blocks.into_iter().collect();
+        let replicas = u8::try_from(nodes.len()).expect("a handful");
+        if replicas == 5 && !arguments.contains(&"--nodes") {
+            nodes[4].kill();
+            nodes.truncate(3);
+        }
         let (followers, gone) = (Vec::new(), BTreeSet::new());
-        Self { directory, nodes, followers, gone, port_blocks }
+        Self { directory, nodes, replicas, followers, gone, port_blocks }
     }
 
     /// Starts another follower, of so many cores, and returns its place. `follower` is its table.

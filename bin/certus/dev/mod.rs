@@ -9,6 +9,8 @@ mod cluster_file;
 mod layout;
 mod node_process;
 mod port_blocks;
+#[cfg(test)]
+mod port_blocks_test;
 mod ports;
 mod process;
 #[cfg(test)]

@@ -8,15 +8,15 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 /// Ports of a block: those of five nodes of two cores, which have ports of their own for clients.
-const BLOCK: u16 = 120;
+pub const BLOCK: u16 = 120;
 
 /// Where the blocks begin, and how many there are: below the ports that systems hand out to
 /// clients.
-const FIRST: u16 = 12_200;
-const BLOCKS: u16 = 155;
+pub const FIRST: u16 = 12_200;
+pub const BLOCKS: u16 = 155;
 
 /// The port that stands for the first block; those of the others follow.
-const STANDS_FOR_FIRST: u16 = FIRST - 200;
+pub const STANDS_FOR_FIRST: u16 = FIRST - 200;
 
 /// Neighbouring blocks that are nobody else's while this is there.
 #[derive(Debug)]
@@ -71,38 +71,4 @@ fn hold_all(first: u16, end: u16) -> Option<Vec<TcpListener>> {
 
 fn local(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{BLOCK, BLOCKS, FIRST, PortBlocks, STANDS_FOR_FIRST};
-
-    #[test]
-    fn blocks_are_clear_of_what_stands_for_them() {
-        const { assert!(STANDS_FOR_FIRST + BLOCKS <= FIRST) };
-        const { assert!(FIRST + BLOCKS * BLOCK < 32_768) };
-    }
-
-    #[test]
-    fn who_asks_at_once_from_neighbouring_places_shares_no_port() {
-        // Of these the second begins where the first's second block is.
-        let one = PortBlocks::hold(BLOCK + 1, 70).unwrap();
-        let other = PortBlocks::hold(1, 71).unwrap();
-        let third = PortBlocks::hold(BLOCK, 70).unwrap();
-        assert!(other.first >= one.first + 2 * BLOCK || other.first + BLOCK <= one.first);
-        assert!(third.first >= one.first + 2 * BLOCK || third.first + BLOCK <= one.first);
-        assert_ne!(other.first, third.first);
-    }
-
-    #[test]
-    fn blocks_are_held_by_their_ports_and_free_again_without_a_holder() {
-        let one = PortBlocks::hold(2 * BLOCK, 30).unwrap();
-        let ports = [one.first + 3, one.first + BLOCK];
-        assert!(PortBlocks::hold_those_of(ports).is_none());
-        let first = one.first;
-        drop(one);
-        let again = PortBlocks::hold_those_of(ports).unwrap();
-        assert_eq!(again.first, first);
-        assert!(PortBlocks::hold_those_of([first, 7000]).is_none());
-    }
 }
