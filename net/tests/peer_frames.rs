@@ -11,8 +11,8 @@ use net::peer::frame::{
 use net::peer::message::{
     CarriedValue, CatchUpAnswer, CatchUpRequest, ChosenEntry, ChosenNotice, CompareAnswer,
     CompareRequest, CopyRequest, EntityImage, EntryMessage, FinishRequest, FollowAnswer,
-    FollowRequest, ForwardAnswer, ForwardedCommand, GenerationsNotice, LagAnswer, LagCursor,
-    LagFound, LagPage, LagPlace, LagQuestion, LagRange, LagRequest, LaggingEntity,
+    FollowRequest, ForwardAnswer, ForwardedCommand, GenerationsNotice, HeldVotes, LagAnswer,
+    LagCursor, LagFound, LagPage, LagPlace, LagQuestion, LagRange, LagRequest, LaggingEntity,
     MembershipMessage, MembershipState, NewerNotice, PeerMessage, Position, ReadAnswer, ReadCheck,
     ReadOutcome, Request, SweepAnswer, SweepRequest, SweptEntity, ToldNotice, ToldValue,
     TransferPage, TransferRequest,
@@ -187,11 +187,13 @@ fn every_kind() -> Vec<PeerMessage> {
 fn membership_messages() -> Vec<PeerMessage> {
     let configuration = Configuration { version: 7, ..Configuration::initial(3) };
     let (instance, ballot) = (7, ballot(3, 1));
-    let state = |held, settled| MembershipState { version: 7, held, settled };
+    let state = |held, settled| MembershipState { version: 6, held, settled };
+    let next = Some((ballot, configuration));
     let messages = [
         MembershipMessage::Ask,
         MembershipMessage::State(state(None, false)),
-        MembershipMessage::State(state(Some(8), true)),
+        MembershipMessage::State(state(Some(HeldVotes { promised: ballot, accepted: None }), true)),
+        MembershipMessage::State(state(Some(HeldVotes { promised: ballot, accepted: next }), true)),
         MembershipMessage::Prepare { instance, ballot },
         MembershipMessage::Promise { instance, ballot, accepted: None },
         MembershipMessage::Promise { instance, ballot, accepted: Some((ballot, configuration)) },

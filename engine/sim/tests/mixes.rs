@@ -51,3 +51,11 @@ fn the_same_plan_gives_the_same_run() {
         assert_ne!(once.hash, other.hash);
     }
 }
+
+#[test]
+fn runs_that_found_something_about_changing_members_are_fine() {
+    let mix = mixes::find("replacing").unwrap();
+    for (seed, replicas) in [(8293, 3), (10_035, 3), (904, 5), (11_071, 5)] {
+        fine(&Plan::new(seed, replicas, mix, 200));
+    }
+}

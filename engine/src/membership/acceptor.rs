@@ -18,7 +18,7 @@ impl Membership {
     }
 
     /// The votes in an instance; of an earlier one they are of no use any more.
-    fn votes_in(&self, instance: u32) -> MembershipVotes {
+    pub(super) fn votes_in(&self, instance: u32) -> MembershipVotes {
         if self.votes.instance == instance {
             self.votes
         } else {

@@ -5,7 +5,7 @@
 //! an acceptor promised and accepted is a fact of the node ([`MembershipVotes`]), durable before
 //! anything leaves that was polled after it. See `docs/PROTOCOL.md`, "Membership".
 
-use net::peer::message::{MembershipMessage, MembershipState, PeerMessage};
+use net::peer::message::{HeldVotes, MembershipMessage, MembershipState, PeerMessage};
 use plog::configuration::{ChangeRefused, Configuration, Members};
 use plog::vocabulary::{AcceptorId, Ballot};
 
@@ -23,6 +23,8 @@ mod tests;
 /// The core of each node that decides.
 pub const DECIDING_CORE: u16 = 0;
 
+const NOTHING_HELD: HeldVotes = HeldVotes { promised: Ballot::NONE, accepted: None };
+
 /// What is unanswered is asked again after so many times the retry.
 const ASKS_AFTER_RETRIES: u64 = 4;
 
@@ -37,7 +39,7 @@ pub struct MembershipVotes {
     /// What it accepted last, and at which ballot.
     pub accepted: Option<(Ballot, Configuration)>,
     /// It has a vote in later instances only; `None` for a node that may have forgotten votes, and
-    /// does not know yet in which instances.
+    /// did not learn yet from others what these can have been.
     pub floor: Option<u32>,
 }
 
@@ -120,8 +122,8 @@ pub(crate) struct Membership {
     /// While it is not known where this node has a vote: who said in the present version what it
     /// holds.
     answered: Members,
-    /// The highest of these.
-    held: u32,
+    /// What they hold of the next configuration: the highest promise, and what was accepted last.
+    found: HeldVotes,
     /// When it asks again.
     asks_at: Option<Time>,
     /// The highest ballot of its own in this boot: none is used twice, voter or not.
@@ -135,7 +137,7 @@ impl Default for Membership {
             round: None,
             settled: Members::NONE,
             answered: Members::NONE,
-            held: 0,
+            found: NOTHING_HELD,
             asks_at: None,
             used: Ballot::NONE,
         }
@@ -163,6 +165,7 @@ impl Membership {
     pub(crate) fn adopted(&mut self, context: &Context) {
         self.round = None;
         (self.settled, self.answered) = (Members::NONE, Members::NONE);
+        self.found = NOTHING_HELD;
         if self.votes.floor.is_none() {
             self.asks_at = Some(context.now);
         }
@@ -184,6 +187,7 @@ impl Membership {
 
     /// A later generation of a node is about: the earlier one's votes count no more.
     pub(crate) fn forget(&mut self, member: AcceptorId) {
+        // Whoever is asked again may have promised more by then, never less.
         self.answered = self.answered.without(member);
         if let Some(round) = &mut self.round {
             round.forget(member);
@@ -257,7 +261,11 @@ impl Membership {
 
     fn state(&self, context: &Context) -> MembershipState {
         let version = context.configuration.version;
-        let held = self.votes.floor.map(|floor| version.max(floor).max(self.votes.instance));
+        let votes = self.votes_in(version + 1);
+        let held = votes.floor.map(|_| {
+            let MembershipVotes { promised, accepted, .. } = votes;
+            HeldVotes { promised, accepted }
+        });
         let settled = version == 0 || self.settled.contains(context.me());
         MembershipState { version, held, settled }
     }
@@ -270,11 +278,17 @@ impl Membership {
             self.settled = self.settled.with(from);
         }
         let Some(held) = state.held.filter(|_| self.votes.floor.is_none()) else { return };
-        self.held = self.held.max(held);
+        self.found.promised = held.promised.max(self.found.promised);
+        self.found.accepted =
+            [self.found.accepted, held.accepted].into_iter().flatten().max_by_key(|(at, _)| *at);
         self.answered = self.answered.with(from);
         let others = self.answered.without(context.me());
         if context.configuration.voters.is_majority(others) {
-            self.votes.floor = Some(self.held.max(state.version));
+            // Whatever it may have forgotten counted together with what one of these holds; what
+            // they come to hold later they give in knowledge of the loss.
+            let HeldVotes { promised, accepted } = self.found;
+            let (instance, floor) = (state.version + 1, Some(state.version));
+            self.votes = MembershipVotes { instance, promised, accepted, floor };
             self.asks_at = None;
             context.events.push_back(Event::MembershipVotes(self.votes));
         }

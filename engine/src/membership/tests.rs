@@ -176,25 +176,44 @@ fn a_change_waits_until_a_majority_settled_the_last_one() {
 }
 
 #[test]
-fn who_lost_its_votes_has_none_up_to_the_last_instance_that_others_hold() {
+fn who_lost_its_votes_takes_over_what_a_majority_of_the_others_holds_and_has_none_before() {
     let mut cluster = Cluster::new(3);
-    cluster.nodes[0].membership.recover(MembershipVotes::LOST);
-    // Node 1 promised something to node 2.
-    cluster.propose(2, Change::AddLearner(AcceptorId(3))).unwrap();
-    cluster.deliver(|from, to| (from, to) == (2, 1));
+    // Nodes 2 and 1 promised, and node 1 accepted; node 0 may have, too, and forgot it.
+    let first = cluster.propose(2, Change::AddLearner(AcceptorId(3))).unwrap();
+    for _ in 0..2 {
+        cluster.deliver(|from, to| (from, to) == (2, 1));
+        let is_promise =
+            |message: &MembershipMessage| matches!(message, MembershipMessage::Promise { .. });
+        cluster.under_way.retain(|(_, to, message)| *to != 0 && is_promise(message));
+        cluster.deliver(|from, to| (from, to) == (1, 2));
+    }
     cluster.under_way.clear();
+    let accepted = cluster.nodes[1].membership.votes().accepted;
+    assert_eq!(accepted.map(|(_, configuration)| configuration), Some(first));
+
+    cluster.nodes[0].membership.recover(MembershipVotes::LOST);
     cluster.tick(0, 1);
-    cluster.deliver(|from, to| from + to == 1);
-    assert_eq!(cluster.nodes[0].membership.votes().floor, None, "one of two others answered");
     cluster.deliver(|from, to| from + to == 2);
-    assert_eq!(cluster.nodes[0].membership.votes().floor, Some(1));
+    assert_eq!(cluster.nodes[0].membership.votes(), MembershipVotes::LOST, "one answered");
     let voted =
         |cluster: &Cluster| cluster.under_way.iter().filter(|(from, ..)| *from == 0).count();
     cluster.under_way.clear();
-    cluster.tick(2, 2);
-    cluster.propose(1, Change::AddLearner(AcceptorId(4))).unwrap();
+    // Without having heard of node 1 it would let another configuration be chosen.
+    let other = Change::AddLearner(AcceptorId(4));
+    cluster.propose(1, other).unwrap();
     cluster.deliver(|from, to| (from, to) == (1, 0));
     assert_eq!(voted(&cluster), 0, "it may have voted in instance 1");
+    cluster.under_way.clear();
+    cluster.tick(0, 1_000_000);
+    cluster.deliver(|from, to| from + to == 1);
+    let votes = cluster.nodes[0].membership.votes();
+    assert_eq!((votes.instance, votes.floor), (1, Some(0)));
+    assert_eq!(votes.promised, cluster.nodes[1].membership.votes().promised);
+    assert_eq!(votes.accepted, accepted);
+    // Nodes 0 and 1 decide alone, and what node 1 had accepted.
+    cluster.tick(1, 1_000_000);
+    cluster.deliver(|from, to| from + to == 1);
+    assert_eq!(cluster.nodes[1].context.configuration, first);
 }
 
 #[test]
@@ -209,6 +228,7 @@ fn a_node_says_why_it_does_not_begin_a_change() {
     assert_eq!(refused, MembershipRefused::UnderWay { version: 1 });
     cluster.nodes[1].context.config.changes_membership = false;
     assert_eq!(cluster.propose(1, add).unwrap_err(), MembershipRefused::Static);
-    let state = MembershipState { version: 0, held: Some(0), settled: true };
+    let held = Some(super::NOTHING_HELD);
+    let state = MembershipState { version: 0, held, settled: true };
     assert_eq!(cluster.nodes[2].membership.state(&cluster.nodes[2].context), state);
 }

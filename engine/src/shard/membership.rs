@@ -214,11 +214,13 @@ impl<M: StateMachine> Shard<M> {
         }
         self.context.messages.clear();
         self.context.gate.retain(|gated| matches!(gated, Gated::OwnVote(..)));
+        // What a follower is told is chosen, in whatever version; and it is not told again.
+        let is_follower = self.context.config.is_follower();
         let mut dropped = 0;
         for loading in self.loading.values_mut() {
             let before = loading.parked.len();
             loading.parked.retain(|parked| match parked {
-                Parked::Message(..) | Parked::CatchUp(..) => false,
+                Parked::Message(..) | Parked::CatchUp(..) => is_follower,
                 Parked::Request(..) | Parked::Behind(..) | Parked::OtherChain(..) => true,
             });
             dropped += before - loading.parked.len();

@@ -62,9 +62,18 @@ pub enum MembershipMessage {
 pub struct MembershipState {
     /// The version by which it goes.
     pub version: u32,
-    /// The last instance in which it promised or accepted anything, at least its version; `None`
-    /// while it asks that itself, because it may have forgotten some.
-    pub held: Option<u32>,
+    /// What it promised and accepted in the instance after that version; `None` while it asks that
+    /// itself, because it may have forgotten some.
+    pub held: Option<HeldVotes>,
     /// Whether all its cores settled that version.
     pub settled: bool,
+}
+
+/// What an acceptor holds of the next configuration. Durable at the sender.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Eq, PartialEq)]
+pub struct HeldVotes {
+    /// The highest ballot that it promised.
+    pub promised: Ballot,
+    /// What it accepted last, and at which ballot.
+    pub accepted: Option<(Ballot, Configuration)>,
 }

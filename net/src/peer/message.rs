@@ -13,7 +13,7 @@ use rkyv::{Archive, Deserialize, Serialize};
 
 use crate::peer::shared_bytes::{OptionalSharedBytes, SharedBytes};
 
-pub use crate::peer::membership_message::{MembershipMessage, MembershipState};
+pub use crate::peer::membership_message::{HeldVotes, MembershipMessage, MembershipState};
 
 /// One message between two shards. Losing, duplicating, delaying or reordering any of them is safe.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq)]

@@ -312,7 +312,12 @@ impl Rules {
             MembershipMessage::Ask => Ok(()),
             MembershipMessage::State(state) => {
                 plausible(state.version, 0)?;
-                plausible(state.held.unwrap_or_default(), 0)
+                let Some(held) = state.held else { return Ok(()) };
+                self.check_ballot(held.promised)?;
+                held.accepted.map_or(Ok(()), |(at, value)| {
+                    self.check_ballot(at)?;
+                    self.check_next(state.version + 1, &value)
+                })
             }
             MembershipMessage::Prepare { instance, ballot }
             | MembershipMessage::Promise { instance, ballot, accepted: None }

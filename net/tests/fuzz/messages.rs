@@ -5,8 +5,8 @@ use std::rc::Rc;
 use net::peer::message::{
     CarriedValue, CatchUpAnswer, CatchUpRequest, ChosenEntry, ChosenNotice, CompareAnswer,
     CompareRequest, CopyRequest, EntityImage, EntryMessage, FinishRequest, FollowAnswer,
-    FollowRequest, ForwardAnswer, ForwardedCommand, GenerationsNotice, LagAnswer, LagCursor,
-    LagFound, LagPage, LagPlace, LagQuestion, LagRange, LagRequest, LaggingEntity,
+    FollowRequest, ForwardAnswer, ForwardedCommand, GenerationsNotice, HeldVotes, LagAnswer,
+    LagCursor, LagFound, LagPage, LagPlace, LagQuestion, LagRange, LagRequest, LaggingEntity,
     MembershipMessage, MembershipState, NewerNotice, PeerMessage, Position, ReadAnswer, ReadCheck,
     ReadOutcome, Request, SweepAnswer, SweepRequest, SweptEntity, ToldNotice, ToldValue,
     TransferPage, TransferRequest,
@@ -215,8 +215,11 @@ fn membership(random: &mut Random) -> MembershipMessage {
     match random.below(7) {
         0 => MembershipMessage::Ask,
         1 => MembershipMessage::State(MembershipState {
-            version: u32::from(random.byte()),
-            held: maybe(random, |random| u32::from(random.byte())),
+            version: instance - 1,
+            held: maybe(random, |random| HeldVotes {
+                promised: ballot,
+                accepted: maybe(random, |random| (ballot, configuration(random, instance))),
+            }),
             settled: random.below(2) == 0,
         }),
         2 => MembershipMessage::Prepare { instance, ballot },

@@ -115,7 +115,7 @@ impl Run<'_> {
     /// Whether those who would vote then can make up for what some of them lost.
     fn leaves_enough(&self, present: &Configuration, change: Change) -> bool {
         let Ok(next) = present.after(change, self.world.node_count()) else { return true };
-        let lossy = next.members().iter().filter(|member| !self.world.is_whole(member.0));
+        let lossy = next.members().iter().filter(|member| !self.world.is_whole_member(member.0));
         lossy.count() <= (next.voters.count() - 1) / 2
     }
 
@@ -135,7 +135,8 @@ impl Run<'_> {
     }
 
     fn may_lose_in(&self, present: &Configuration, node: u8) -> bool {
-        let is_lossy = |member: &AcceptorId| member.0 == node || !self.world.is_whole(member.0);
+        let is_lossy =
+            |member: &AcceptorId| member.0 == node || !self.world.is_whole_member(member.0);
         let lossy = present.members().iter().filter(is_lossy).count();
         let tolerated = present.voters.count().saturating_sub(2) / 2;
         !present.members().contains(AcceptorId(node)) || lossy <= tolerated

@@ -29,6 +29,14 @@ impl World {
         self.checker.membership.newest()
     }
 
+    /// Whether a node holds all it ever held, its votes on the next configuration included: one
+    /// that lost its disks asks the others what they hold of it, and has no vote before it knows.
+    #[must_use]
+    pub fn is_whole_member(&self, node: u8) -> bool {
+        let knows = self.nodes[usize::from(node)].membership.votes.floor.is_some();
+        self.is_whole(node) && knows
+    }
+
     /// The configurations by which its voters may still decide: the newest, and the earlier ones by
     /// which a voter of it goes. Who is needed in any of them is needed.
     #[must_use]
