@@ -20,5 +20,6 @@ pub mod session;
 pub mod shard;
 pub mod state_machine;
 pub mod status;
+pub mod tail;
 pub mod time;
 mod timers;

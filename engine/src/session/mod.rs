@@ -48,6 +48,7 @@ mod node_info;
 #[cfg(test)]
 mod replies_test;
 mod settings;
+mod tail_commands;
 mod wording;
 
 use crate::session::client_name::ClientName;
@@ -215,6 +216,13 @@ impl Session {
                 None => wording::unknown_cleaner_order(&arguments[2]),
             },
             SessionCommand::CertusOnce => return self.once(arguments),
+            SessionCommand::CertusChanges => {
+                return tail_commands::changes(arguments, self.info.core_count);
+            }
+            SessionCommand::CertusEntities => {
+                return tail_commands::entities(arguments, self.info.core_count);
+            }
+            SessionCommand::CertusState => return tail_commands::state(arguments),
             SessionCommand::Help => command_listing::help(&arguments[0]),
             SessionCommand::Container => wording::wrong_arity(specification.name),
         })

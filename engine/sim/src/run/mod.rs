@@ -25,6 +25,7 @@ use crate::world::{Lagging, World, WorldConfig};
 
 mod divergence;
 mod followers;
+mod tails;
 
 /// The world's time for which a schedule is made, in microseconds; most runs are shorter.
 const SCHEDULE_US: u64 = 3_000_000;
@@ -137,6 +138,7 @@ struct Run<'a> {
     ends: Vec<(u64, End)>,
     /// What followers were asked: a write, a read, and a local read each time.
     follower_asked: Vec<[u64; 3]>,
+    tails: Vec<tails::SimTail>,
 }
 
 /// Runs a plan to its end, or to the first violation.
@@ -150,6 +152,7 @@ pub fn run(plan: &Plan) -> Report {
         transport: mix.transport,
         configure: mix.configure,
         segment_size: mix.segment_size,
+        frame_size_max: mix.frame_size_max,
         segments_max: mix.segments_max,
         recycles: mix.recycles,
         drift_ppm_max: mix.drift_ppm_max,
@@ -163,6 +166,7 @@ pub fn run(plan: &Plan) -> Report {
         world.may_be_damaged(*victim);
     }
     world.advance(BEGIN_US);
+    let tails = tails::tails(plan.seed, mix, &world);
     let mut run = Run {
         plan,
         world,
@@ -170,6 +174,7 @@ pub fn run(plan: &Plan) -> Report {
         next_item: 0,
         ends: Vec::new(),
         follower_asked: Vec::new(),
+        tails,
     };
     let result = run.phases();
     run.report(result)
@@ -191,6 +196,7 @@ impl Run<'_> {
         self.followers_in_step()?;
         self.convergence(&chosen, &checked.states)?;
         self.follower_replies()?;
+        self.tails_tell_everything(&chosen)?;
         self.files_say_the_same()?;
         self.divergence()?;
         let compared = self.world.checker.compared;
@@ -211,6 +217,7 @@ impl Run<'_> {
         while !self.clients.all_asked() {
             self.clients.turn(&mut self.world);
             self.ask_followers();
+            self.step_tails()?;
             self.happen();
             let pause = 1 + random.below(2_000);
             self.world.advance(pause);
