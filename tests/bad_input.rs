@@ -23,8 +23,7 @@ use std::time::{Duration, Instant};
 use net::resp::value::Value;
 
 use cluster::random::Random;
-use cluster::resp_client::RespClient;
-use cluster::{Cluster, PATIENCE, refused_start, text, wait_until};
+use cluster::{Cluster, Node, PATIENCE, addresses, refused_start, text, wait_until};
 
 const ATTEMPTS: usize = 300;
 
@@ -65,14 +64,13 @@ fn check_unharmed(cluster: &Cluster, number: usize) {
         assert_eq!(text(&client.ask(&["GET", &key]).unwrap()), "here");
     }
     wait_until("every node to hear every other", || {
-        cluster.nodes.iter().all(|node| live(&mut node.connect().expect("a connection")).len() == 3)
+        cluster.nodes.iter().all(|node| live(node).len() == 3)
     });
 }
 
 /// Whom a node hears, itself included.
-fn live(client: &mut RespClient) -> Vec<u64> {
-    let status = text(&client.ask(&["CERTUS", "STATUS"]).expect("a node that is up answers"));
-    let status: serde_json::Value = serde_json::from_str(&status).expect("the status is JSON");
+fn live(node: &Node) -> Vec<u64> {
+    let status = node.status().expect("a node that is up answers");
     status["live"].as_array().expect("a list").iter().filter_map(|id| id.as_u64()).collect()
 }
 
@@ -195,8 +193,8 @@ fn first_bytes_of_a_peer(cluster: &Cluster) -> Vec<u8> {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let place =
         Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("hello-{}", std::process::id()));
-    let ports = free_ports(3);
-    let [client, peer, admin] = [0, 1, 2].map(|place| format!("127.0.0.1:{}", ports[place]));
+    let (mut ports, _port_blocks) = addresses(3);
+    let [client, peer, admin] = [(); 3].map(|()| ports.next().expect("three").to_string());
     let original = fs::read_to_string(&cluster.nodes[0].config_file).expect("a configuration");
     let own = &cluster.nodes[0];
     let config = original
@@ -230,12 +228,6 @@ fn first_bytes_of_a_peer(cluster: &Cluster) -> Vec<u8> {
     fs::remove_dir_all(&place).expect("its directory can be removed");
     assert!(!bytes.is_empty(), "a peer says who it is");
     bytes
-}
-
-fn free_ports(count: usize) -> Vec<u16> {
-    let listeners: Vec<TcpListener> =
-        (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
-    listeners.iter().map(|listener| listener.local_addr().expect("bound").port()).collect()
 }
 
 /// Every file under `directory` with its bytes. The lock file names who tried last, so it may
@@ -363,7 +355,7 @@ fn a_stranger_under_the_name_of_a_member_is_not_let_in() {
         }
         for id in [0, 1] {
             let mut client = cluster.client(id);
-            let hears = live(&mut client);
+            let hears = live(&cluster.nodes[id]);
             assert!(!hears.contains(&2), "node {id} hears {name}: {hears:?}");
             assert_eq!(text(&client.ask(&["GET", "key"]).unwrap()), "value");
         }

@@ -15,7 +15,6 @@
 mod cluster;
 
 use std::collections::BTreeMap;
-use std::env;
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
@@ -24,7 +23,7 @@ use net::resp::value::Value;
 
 use cluster::random::Random;
 use cluster::resp_client::RespClient;
-use cluster::{Cluster, certus, refused_start, text, wait_until};
+use cluster::{Cluster, certus, number, refused_start, text, wait_until};
 
 /// The node whose files are damaged.
 const VICTIM: usize = 2;
@@ -96,10 +95,6 @@ impl Kind {
 
 /// Facts of which one copy is damaged.
 const FACTS: [&str; 4] = ["identity", "boot", "peers/node-0", "core-0/checkpoint"];
-
-fn number(name: &str, default: u64) -> u64 {
-    env::var(name).map_or(default, |text| text.parse().unwrap())
-}
 
 fn core_directory(cluster: &Cluster, node: usize) -> PathBuf {
     cluster.nodes[node].data_directory.join("core-0")
@@ -337,7 +332,7 @@ impl Scene {
     fn case(&mut self, kind: Kind) {
         if self.has_checkpoints && self.random.below(2) == 0 {
             // The log behind it is short then.
-            self.write_checkpoint();
+            self.cluster.nodes[VICTIM].write_checkpoint();
         }
         self.cluster.kill(VICTIM);
         let directory = core_directory(&self.cluster, VICTIM);
@@ -371,10 +366,10 @@ impl Scene {
                 for (key, value) in self.expected.iter().chain(&self.expected_large) {
                     assert!(text(&client.ask(&["GET", key]).unwrap()) == *value, "{what}: {key}");
                 }
-                self.write_checkpoint();
+                self.cluster.nodes[VICTIM].write_checkpoint();
                 self.cluster.kill(VICTIM);
                 self.cluster.restart(VICTIM);
-                self.wait_until_whole(&what);
+                self.cluster.wait_until_whole(VICTIM);
                 self.ask(&what);
                 self.grow();
             }
@@ -387,14 +382,8 @@ impl Scene {
         let mut client = self.cluster.client(0);
         self.write_large(&mut client, MORE_LARGE_VALUES);
         if self.has_checkpoints {
-            self.write_checkpoint();
+            self.cluster.nodes[VICTIM].write_checkpoint();
         }
-    }
-
-    fn write_checkpoint(&self) {
-        let address = self.cluster.nodes[VICTIM].client.to_string();
-        let done = certus(&["checkpoint", "--addr", &address]);
-        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     }
 
     /// Puts the whole log back, which nothing was done to since.
@@ -454,7 +443,7 @@ impl Scene {
         for word in words {
             assert!(said.contains(word), "{what}: {word}: {said}");
         }
-        self.wait_until_whole(what);
+        self.cluster.wait_until_whole(VICTIM);
         self.ask(what);
         let directory = core_directory(&self.cluster, VICTIM);
         wait_until("the note of the loss to go", || !directory.join("abstains").exists());
@@ -466,19 +455,6 @@ impl Scene {
     }
 
     /// Waits until the victim takes part in everything again.
-    fn wait_until_whole(&mut self, what: &str) {
-        let mut last = String::new();
-        wait_until(&format!("the victim to be whole after {what}"), || {
-            self.cluster.nodes[VICTIM].check_running();
-            let Ok(mut client) = self.cluster.nodes[VICTIM].connect() else { return false };
-            let Ok(said) = client.ask(&["CERTUS", "STATUS"]) else { return false };
-            last = text(&said);
-            let status: serde_json::Value = serde_json::from_str(&last).unwrap();
-            let gauges = &status["cores"][0]["shard"]["gauges"];
-            ["abstaining_cores", "abstaining", "rejoining_cores"].iter().all(|g| gauges[g] == 0)
-        });
-    }
-
     /// Everything is answered right at the victim.
     fn ask(&mut self, what: &str) {
         self.cluster.nodes[VICTIM].check_running();

@@ -126,7 +126,7 @@ fn case(harmed: Harm, outcome: Outcome) {
             Outcome::Whole | Outcome::Healed => false,
             Outcome::AnotherLog => true,
         };
-        let status = status_of(&cluster);
+        let status = cluster.nodes[VICTIM].status().unwrap();
         assert_eq!(status["generation"], u64::from(has_another), "{harmed:?}: {status}");
         assert_eq!(directory.join("log").exists(), has_another, "{harmed:?}");
         let noted = directory.join("abstains");
@@ -137,7 +137,7 @@ fn case(harmed: Harm, outcome: Outcome) {
     cluster.restart(VICTIM);
     cluster.wait_until_ready(VICTIM);
     if outcome == Outcome::Healed {
-        write_checkpoint(&cluster, VICTIM);
+        cluster.nodes[VICTIM].write_checkpoint();
         // The one before goes when nobody reads from it any more.
         wait_until("the damaged checkpoint to go", || verified(&data).0 == 0);
     }
@@ -145,26 +145,12 @@ fn case(harmed: Harm, outcome: Outcome) {
     assert_eq!(status, 0, "{harmed:?}: whole again: {said}");
 }
 
-fn write_checkpoint(cluster: &Cluster, node: usize) {
-    let done = certus(&["checkpoint", "--addr", &cluster.nodes[node].client.to_string()]);
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-}
-
 /// Waits until a node serves every entity itself.
 fn wait_until_serving(cluster: &Cluster, node: usize) {
     wait_until(&format!("node {node} to serve all of its entities"), || {
-        let status = status_at(cluster, node);
+        let status = cluster.nodes[node].status().unwrap();
         status["cores"][0]["shard"]["gauges"]["abstaining"] == 0
     });
-}
-
-fn status_of(cluster: &Cluster) -> serde_json::Value {
-    status_at(cluster, VICTIM)
-}
-
-fn status_at(cluster: &Cluster, node: usize) -> serde_json::Value {
-    let said = cluster.client(node).ask(&["CERTUS", "STATUS"]).unwrap();
-    serde_json::from_str(&text(&said)).unwrap()
 }
 
 #[test]
@@ -201,7 +187,7 @@ fn a_mebibyte_damaged_on_each_node_and_another_on_each_is_made_up_for() {
     let keys: Vec<String> = (0..MANY).map(key).collect();
     cluster.wait_until_equal(&keys);
     for node in 0..3 {
-        write_checkpoint(&cluster, node);
+        cluster.nodes[node].write_checkpoint();
     }
     for node in 0..3 {
         cluster.kill(node);
@@ -238,13 +224,14 @@ fn a_mebibyte_damaged_on_each_node_and_another_on_each_is_made_up_for() {
     let mut healed = 0;
     for node in 0..3 {
         // It comes past every image, and makes up for those that nobody asked for.
-        write_checkpoint(&cluster, node);
+        cluster.nodes[node].write_checkpoint();
         wait_until_serving(&cluster, node);
-        let status = status_at(&cluster, node);
+        let status = cluster.nodes[node].status().unwrap();
         assert_eq!(status["generation"], 0, "no log was given up: {status}");
         let counters = &status["cores"][0]["shard"]["counters"];
         let of_node = counters["healed"].as_u64().unwrap();
         assert!(of_node > 200, "node {node} took {of_node} entities from the others");
+        assert_eq!(counters["images_lost"], of_node, "node {node} took what it lost, no more");
         healed += of_node;
         let data = cluster.nodes[node].data_directory.clone();
         wait_until("the damaged checkpoint to go", || verified(&data).0 == 0);

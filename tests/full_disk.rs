@@ -212,8 +212,7 @@ fn expect_writes_again(cluster: &Cluster, id: usize, begun: Instant) {
 
 /// What a node says of the space it keeps for a full disk.
 fn disk_reserve(cluster: &Cluster, id: usize, field: &str) -> u64 {
-    let status = text(&cluster.client(id).ask(&["CERTUS", "STATUS"]).unwrap());
-    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    let status = cluster.nodes[id].status().unwrap();
     let value = &status["cores"][0]["disk_reserve"][field];
     value.as_u64().unwrap_or_else(|| panic!("{field} is a number: {status}"))
 }

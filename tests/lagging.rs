@@ -10,9 +10,8 @@
 mod cluster;
 
 use net::resp::value::Value;
-use serde_json::Value as Json;
 
-use cluster::{Cluster, text, wait_until};
+use cluster::{Cluster, wait_until};
 
 const KEYS: usize = 200_000;
 
@@ -58,8 +57,7 @@ fn unlike(cluster: &Cluster, id: usize, keys: &[usize], value: &str) -> Vec<Stri
 
 /// The sum over a node's cores of a number in its status; `None` when it does not answer.
 fn sum(cluster: &Cluster, id: usize, pointer: &str) -> Option<u64> {
-    let said = cluster.nodes[id].connect().ok()?.ask(&["CERTUS", "STATUS"]).ok()?;
-    let status: Json = serde_json::from_str(&text(&said)).ok()?;
+    let status = cluster.nodes[id].status()?;
     let cores = status["cores"].as_array()?;
     cores.iter().map(|core| core.pointer(pointer)?.as_u64()).sum()
 }

@@ -14,7 +14,7 @@ mod cluster;
 
 use std::fmt::Write as _;
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -24,8 +24,11 @@ use plog::recovery::{Recovered, Scanner};
 use plog::segment::{SegmentFileName, SegmentHeader};
 use toml::Table;
 
+use cluster::port_blocks::PortBlocks;
 use cluster::resp_client::RespClient;
-use cluster::{ANSWER_TIMEOUT, certus, refused_start, scratch_directory, text, wait_until};
+use cluster::{
+    ANSWER_TIMEOUT, addresses, certus, refused_start, scratch_directory, text, wait_until,
+};
 
 /// The directories of all format versions, oldest first.
 fn fixtures() -> Vec<PathBuf> {
@@ -43,6 +46,7 @@ struct OldNode {
     data: PathBuf,
     config: PathBuf,
     client: SocketAddr,
+    _port_blocks: PortBlocks,
 }
 
 impl OldNode {
@@ -60,9 +64,8 @@ impl OldNode {
         let mut table: Table = toml::from_str(&text).unwrap();
         table.insert("data_directory".to_owned(), data.display().to_string().into());
         // Its peers are not there, and nobody else may listen where they would.
-        let held: Vec<TcpListener> =
-            (0..9).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-        let mut addresses = held.iter().map(|port| port.local_addr().unwrap().to_string());
+        let (addresses, port_blocks) = addresses(9);
+        let mut addresses = addresses.map(|address| address.to_string());
         for key in ["client_address", "peer_address", "admin_address"] {
             table.insert(key.to_owned(), addresses.next().unwrap().into());
         }
@@ -75,7 +78,7 @@ impl OldNode {
         let client = table["client_address"].as_str().unwrap().parse().unwrap();
         let config = place.join("certusd.toml");
         fs::write(&config, toml::to_string(&table).unwrap()).unwrap();
-        Self { place, data, config, client }
+        Self { place, data, config, client, _port_blocks: port_blocks }
     }
 
     fn start(&self) -> Running {

@@ -12,7 +12,6 @@
 
 mod cluster;
 
-use std::env;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -32,7 +31,7 @@ use serde_json::Value as Json;
 
 use cluster::load::under_load;
 use cluster::random::Random;
-use cluster::{Cluster, certus, refused_start_with, text, wait_until};
+use cluster::{Cluster, certus, number, refused_start_with, text, wait_until};
 
 const CORES: &[&str] = &["--cores", "2"];
 
@@ -44,32 +43,6 @@ fn alone() -> File {
     lock
 }
 
-fn number(name: &str, default: u64) -> u64 {
-    env::var(name).map_or(default, |text| text.parse().expect("a whole number"))
-}
-
-/// What a node says of itself; `None` when it does not answer.
-fn status(cluster: &Cluster, id: usize) -> Option<Json> {
-    let said = cluster.nodes[id].connect().ok()?.ask(&["CERTUS", "STATUS"]).ok()?;
-    serde_json::from_str(&text(&said)).ok()
-}
-
-/// Whether a node takes part in everything.
-fn is_whole(cluster: &Cluster, id: usize) -> bool {
-    let Some(status) = status(cluster, id) else { return false };
-    status["cores"].as_array().unwrap().iter().all(|core| {
-        let gauges = &core["shard"]["gauges"];
-        gauges["rejoining_cores"] == 0 && gauges["abstaining_cores"] == 0
-    })
-}
-
-fn wait_until_whole(cluster: &Cluster, id: usize) {
-    wait_until(&format!("node {id} to take part in everything"), || {
-        cluster.nodes[id].check_running();
-        is_whole(cluster, id)
-    });
-}
-
 fn core(cluster: &Cluster, id: usize, core: u16) -> PathBuf {
     cluster.nodes[id].data_directory.join(format!("core-{core}"))
 }
@@ -79,13 +52,15 @@ fn names(directory: &Path) -> Vec<String> {
     entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }
 
-/// Ends a node when the log of its first core holds more than one write of this boot: damage to the
-/// only one could not be told from a write that was cut off.
+/// Ends a node when the log of its first core holds more than one write of this boot, and the node
+/// has noted that: damage to the only one could not be told from a write that was cut off, nor could
+/// the loss of a file from one that never was.
 fn kill_with_a_log(cluster: &mut Cluster, id: usize) {
     wait_until("the first core to have written a few times", || {
         let frames = |status: Json| status["cores"][0]["log"]["frames"].as_u64();
-        status(cluster, id).and_then(frames).is_some_and(|frames| frames >= 4)
+        cluster.nodes[id].status().and_then(frames).is_some_and(|frames| frames >= 4)
     });
+    wait_until("that to be noted", || cluster.nodes[id].data_directory.join("reached-0").exists());
     cluster.kill(id);
 }
 
@@ -111,7 +86,7 @@ fn damage(cluster: &Cluster, id: usize, number: u16, random: &mut Random) {
 
 /// What has to be so once a node has rejoined.
 fn check_rejoined(cluster: &Cluster, id: usize, generation: u64) {
-    let status = status(cluster, id).unwrap();
+    let status = cluster.nodes[id].status().unwrap();
     assert_eq!(status["generation"], generation, "{status}");
     let lost = core(cluster, id, 0);
     wait_until("the note of the loss to go", || !lost.join("abstains").exists());
@@ -149,12 +124,12 @@ fn a_core_with_a_damaged_log_is_rebuilt_under_load_and_votes_again() {
             cluster.restart(2);
             // It serves its clients meanwhile, through the others.
             cluster.wait_until_ready(2);
-            wait_until_whole(cluster, 2);
+            cluster.wait_until_whole(2);
             check_rejoined(cluster, 2, round);
             check_votes(cluster, 2, &progress);
         }
         for id in 0..2 {
-            let known = status(cluster, id).unwrap()["cores"][0]["generations"][2].clone();
+            let known = cluster.nodes[id].status().unwrap()["cores"][0]["generations"][2].clone();
             assert_eq!(known, rounds, "the others know which generation counts");
         }
     });
@@ -193,7 +168,7 @@ fn a_rejoin_that_is_killed_and_damaged_again_goes_on() {
                 }
             }
             cluster.restart(2);
-            wait_until_whole(cluster, 2);
+            cluster.wait_until_whole(2);
             check_votes(cluster, 2, &progress);
         }
     });
@@ -247,7 +222,7 @@ fn check_old_copy_is_refused(cluster: &mut Cluster, id: usize, old: &Path) {
     fs::rename(&own, &data).unwrap();
     cluster.restart(id);
     cluster.wait_until_ready(id);
-    wait_until_whole(cluster, id);
+    cluster.wait_until_whole(id);
 }
 
 #[test]
@@ -262,7 +237,7 @@ fn an_older_copy_of_a_node_whose_log_was_damaged_is_refused() {
         copy(&cluster.nodes[2].data_directory, &old);
         damage(cluster, 2, 0, &mut random);
         cluster.restart(2);
-        wait_until_whole(cluster, 2);
+        cluster.wait_until_whole(2);
         progress.wait();
         // The others forget which boots they saw, but not which generation.
         for id in 0..2 {
@@ -322,8 +297,8 @@ fn a_node_whose_data_is_lost_is_replaced_under_load() {
             assert!(answer.is_error(), "{answer:?}");
             cluster.restart(other);
             cluster.wait_until_ready(2);
-            wait_until_whole(cluster, 2);
-            assert_eq!(status(cluster, 2).unwrap()["generation"], round);
+            cluster.wait_until_whole(2);
+            assert_eq!(cluster.nodes[2].status().unwrap()["generation"], round);
             assert!(!data.join("registering").exists());
             wait_until("the notes of the loss to go", || {
                 (0..2).all(|number| !core(cluster, 2, number).join("abstains").exists())
@@ -367,7 +342,7 @@ fn a_new_node_in_the_place_of_another_is_refused_until_the_data_is_said_to_be_lo
     fs::remove_dir_all(&data).unwrap();
     cluster.restart_with(2, &["--replace"]);
     cluster.wait_until_ready(2);
-    wait_until_whole(&cluster, 2);
+    cluster.wait_until_whole(2);
     assert_eq!(text(&cluster.client(2).ask(&["GET", "key"]).unwrap()), "value");
     // Of a node that goes on, its own directory is what counts.
     cluster.kill(2);
@@ -383,7 +358,7 @@ fn tell_of_generation(cluster: &Cluster, generation: u32) {
     let local = LocalNode {
         cluster_id: u64::from_le_bytes(identity[16..24].try_into().unwrap()),
         node_id: 1,
-        replicas: 3,
+        replicas: cluster.replicas,
         incarnation: u128::from_le_bytes(identity[28..44].try_into().unwrap()),
         boot_epoch: 1,
         core_count: 2,
@@ -423,5 +398,5 @@ fn a_node_that_hears_of_its_own_later_generation_ends_with_a_status_of_its_own()
     // There is none in truth, and nobody else believes it.
     cluster.restart(0);
     cluster.wait_until_ready(0);
-    wait_until_whole(&cluster, 0);
+    cluster.wait_until_whole(0);
 }

@@ -17,9 +17,8 @@ mod cluster;
 mod proxy;
 
 use std::collections::BTreeMap;
-use std::env;
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -27,9 +26,10 @@ use std::time::Duration;
 use net::resp::value::Value;
 use serde_json::Value as Json;
 
+use cluster::port_blocks::PortBlocks;
 use cluster::random::Random;
 use cluster::resp_client::RespClient;
-use cluster::{Cluster, StopOnDrop, text, wait_until};
+use cluster::{Cluster, StopOnDrop, addresses, number, wait_until};
 use proxy::{Proxy, Rule, Way};
 
 /// The node that loses its data.
@@ -56,10 +56,6 @@ const ALL: [Interruption; 4] = [
     Interruption::BitsFlip,
 ];
 
-fn number(name: &str, default: usize) -> usize {
-    env::var(name).map_or(default, |text| text.parse().expect("a whole number"))
-}
-
 fn key(number: usize) -> String {
     format!("key{number}")
 }
@@ -77,10 +73,7 @@ struct Scene {
     random: Random,
     outcomes: BTreeMap<(Interruption, &'static str), usize>,
     memory_kib: u64,
-}
-
-fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    _port_blocks: PortBlocks,
 }
 
 impl Scene {
@@ -89,13 +82,14 @@ impl Scene {
         for id in 0..3 {
             cluster.stop_node(id);
         }
+        let (mut own, port_blocks) = addresses(6);
         let mut ways = Vec::new();
         let mut links = Vec::new();
         for from in 0..3 {
             let file = cluster.nodes[from].config_file.clone();
             let mut said: toml::Table = fs::read_to_string(&file).unwrap().parse().unwrap();
             for to in (0..3).filter(|to| *to != from) {
-                let way = Way { from: free_address(), to: cluster.nodes[to].peer };
+                let way = Way { from: own.next().unwrap(), to: cluster.nodes[to].peer };
                 said["node"][to]["peer"] = way.from.to_string().into();
                 ways.push(way);
                 links.push((from, to));
@@ -115,24 +109,24 @@ impl Scene {
             assert!(!reply.is_error(), "{reply:?}");
         }
         let random = Random::new(seed);
-        Self { cluster, proxy, links, random, outcomes: BTreeMap::new(), memory_kib: 0 }
+        Self {
+            cluster,
+            proxy,
+            links,
+            random,
+            outcomes: BTreeMap::new(),
+            memory_kib: 0,
+            _port_blocks: port_blocks,
+        }
     }
 
     /// What a node says of its one core; `None` when it does not answer.
     fn core(&self, id: usize) -> Option<Json> {
-        let said = self.cluster.nodes[id].connect().ok()?.ask(&["CERTUS", "STATUS"]).ok()?;
-        let status: Json = serde_json::from_str(&text(&said)).unwrap();
-        Some(status["cores"][0]["shard"].clone())
+        Some(self.cluster.nodes[id].status()?["cores"][0]["shard"].clone())
     }
 
     fn counter(&self, id: usize, name: &str) -> u64 {
         self.core(id).and_then(|core| core["counters"][name].as_u64()).unwrap_or(0)
-    }
-
-    fn is_whole(&self, id: usize) -> bool {
-        self.core(id).is_some_and(|core| {
-            ["rejoining_cores", "abstaining_cores"].iter().all(|name| core["gauges"][name] == 0)
-        })
     }
 
     fn set_links(&self, rule: Rule) {
@@ -160,7 +154,7 @@ impl Scene {
             sender(self).is_some()
         });
         let sender = sender(self).unwrap();
-        let was_under_way = !self.is_whole(NODE);
+        let was_under_way = !self.cluster.nodes[NODE].is_whole();
         let took_effect = match interruption {
             Interruption::SenderDies => {
                 self.cluster.kill(sender);
@@ -192,10 +186,7 @@ impl Scene {
                 self.proxy.effects(&all)[3] > before
             }
         };
-        wait_until("the node to take part in everything", || {
-            self.cluster.nodes[NODE].check_running();
-            self.is_whole(NODE)
-        });
+        self.cluster.wait_until_whole(NODE);
         self.cluster.wait_until_ready(sender);
         self.note_memory();
         let outcome = match (was_under_way, took_effect) {
@@ -254,9 +245,9 @@ fn read_along(address: SocketAddr, stopping: &AtomicBool, reads: &AtomicU64) {
 
 #[test]
 fn interrupted_transfers_complete() {
-    let rounds = number("TRANSFER_ROUNDS", ALL.len());
+    let rounds = usize::try_from(number("TRANSFER_ROUNDS", ALL.len() as u64)).unwrap();
     let seed = number("TRANSFER_SEED", 1);
-    let mut scene = Scene::new(u64::try_from(seed).unwrap());
+    let mut scene = Scene::new(seed);
     let (stopping, reads) = (AtomicBool::new(false), AtomicU64::new(0));
     let address = scene.cluster.nodes[NODE].client;
     thread::scope(|scope| {

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::arguments::Arguments;
@@ -10,6 +10,7 @@ use crate::clock::{self, Clocks};
 use crate::configuration;
 use crate::disk::{Disk, Kind};
 use crate::node::{Node, Place};
+use crate::port_blocks::PortBlocks;
 use crate::ports::Ports;
 use crate::proxy::{Proxy, Rule, Way};
 
@@ -28,7 +29,7 @@ pub struct Cluster {
     pub certus: PathBuf,
     cores: usize,
     /// Keeps other runs from these ports.
-    _reservation: TcpListener,
+    _port_blocks: PortBlocks,
 }
 
 /// A program that was built beside this one.
@@ -51,7 +52,7 @@ impl Cluster {
         can_shift_clocks: bool,
     ) -> io::Result<Self> {
         let Arguments { nodes: count, cores, .. } = *arguments;
-        let (ports, reservation) = Ports::find(count, cores, std::process::id())?;
+        let (ports, port_blocks) = Ports::find(count, cores, std::process::id())?;
         let library = if can_shift_clocks { Some(clock::make_library(directory)?) } else { None };
         let mut nodes = Vec::new();
         for id in 0..count {
@@ -82,7 +83,7 @@ impl Cluster {
             certusd: program("certusd")?,
             certus: program("certus")?,
             cores: cores.into(),
-            _reservation: reservation,
+            _port_blocks: port_blocks,
         })
     }
 

@@ -58,7 +58,7 @@ mod tests {
 
     #[test]
     fn a_node_reaches_its_peers_through_the_proxy_alone() {
-        let (ports, _reservation) = Ports::find(3, 2, std::process::id()).unwrap();
+        let (ports, _blocks) = Ports::find(3, 2, std::process::id()).unwrap();
         let table: Table = text(1, 3, 2, &ports, Path::new("data")).parse().unwrap();
         let peers = table["node"].as_array().unwrap().iter().map(|node| node["peer"].as_str());
         let own = ports.peer(1, 0);

@@ -23,6 +23,9 @@ mod guard;
 mod history;
 mod node;
 mod plan;
+#[path = "../certus/dev/port_blocks.rs"]
+#[allow(dead_code, reason = "shared with `certus`, which uses more of it")]
+mod port_blocks;
 mod ports;
 #[path = "../certus/dev/process.rs"]
 #[allow(dead_code, reason = "shared with `certus`, which uses more of it")]

@@ -1,11 +1,9 @@
 //! Which ports the nodes and the proxy take.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 
-/// Where the search begins and ends: below those that `certus dev` and the system hand out.
-const FIRST: u16 = 12_000;
-const LAST: u16 = 19_900;
+use crate::port_blocks::PortBlocks;
 
 /// The ports of a cluster and of the links between its nodes.
 #[derive(Clone, Copy, Debug)]
@@ -22,24 +20,10 @@ impl Ports {
     /// # Errors
     ///
     /// When there are none.
-    pub fn find(nodes: u8, cores: u16, start: u32) -> io::Result<(Self, TcpListener)> {
-        let nodes = u16::from(nodes);
-        let count = Self { nodes, cores, first: 0 }.count();
-        let places = (LAST - FIRST) / count;
-        for attempt in 0..places {
-            let place = (start.wrapping_add(u32::from(attempt))) % u32::from(places);
-            let place = u16::try_from(place).expect("fewer places than ports");
-            let ports = Self { nodes, cores, first: FIRST + place * count };
-            let last = ports.first + count - 1;
-            let Ok(reservation) = TcpListener::bind(local(last)) else { continue };
-            if (ports.first..last).all(|port| TcpListener::bind(local(port)).is_ok()) {
-                return Ok((ports, reservation));
-            }
-        }
-        Err(io::Error::new(
-            io::ErrorKind::AddrInUse,
-            format!("no free ports from {FIRST} to {LAST}"),
-        ))
+    pub fn find(nodes: u8, cores: u16, start: u32) -> io::Result<(Self, PortBlocks)> {
+        let ports = Self { nodes: nodes.into(), cores, first: 0 };
+        let blocks = PortBlocks::hold(ports.count(), start)?;
+        Ok((Self { first: blocks.first, ..ports }, blocks))
     }
 
     /// Where node `id` listens for clients.
@@ -68,9 +52,9 @@ impl Ports {
         local(self.first + 3 * self.nodes + pair * self.cores + core)
     }
 
-    /// All of these, and one that says that they are taken.
+    /// All of these.
     fn count(&self) -> u16 {
-        1 + 3 * self.nodes + (self.nodes + self.nodes * self.nodes) * self.cores
+        3 * self.nodes + (self.nodes + self.nodes * self.nodes) * self.cores
     }
 }
 
@@ -84,8 +68,8 @@ mod tests {
 
     #[test]
     fn two_runs_at_once_take_other_ports() {
-        let (one, _reservation) = Ports::find(3, 2, 7).unwrap();
-        let (other, _reservation) = Ports::find(3, 2, 7).unwrap();
+        let (one, _blocks) = Ports::find(3, 2, 7).unwrap();
+        let (other, _other_blocks) = Ports::find(3, 2, 7).unwrap();
         assert_ne!(one.first, other.first);
     }
 
@@ -100,10 +84,10 @@ mod tests {
                 all.extend((0..5).map(|to| ports.peer_link(id, to, core)));
             }
         }
-        assert!(all.iter().all(|address| address.port() < 12_000 + ports.count() - 1));
-        assert_eq!(all.len(), usize::from(ports.count()) - 1);
+        assert!(all.iter().all(|address| address.port() < 12_000 + ports.count()));
+        assert_eq!(all.len(), usize::from(ports.count()));
         all.sort();
         all.dedup();
-        assert_eq!(all.len(), usize::from(ports.count()) - 1);
+        assert_eq!(all.len(), usize::from(ports.count()));
     }
 }

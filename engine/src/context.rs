@@ -252,6 +252,16 @@ impl Context {
         (0..self.config.replicas).map(AcceptorId).filter(move |peer| *peer != me)
     }
 
+    /// All of the replica set once, in turn, from `first`, which is counted modulo their number.
+    pub(crate) fn replicas_from(
+        &self,
+        first: u64,
+    ) -> impl Iterator<Item = AcceptorId> + Clone + use<> {
+        let replicas = self.config.replicas;
+        let first = u8::try_from(first % u64::from(replicas)).expect("below the replica count");
+        (0..replicas).map(move |offset| AcceptorId((first + offset) % replicas))
+    }
+
     /// Whether this replica must not vote on the entity before it has applied more than `applied`.
     pub(crate) fn is_below_floor(&self, id: EntityId, applied: Entry) -> bool {
         !self.floors.is_empty() && self.floors.get(&id).is_some_and(|floor| applied < *floor)

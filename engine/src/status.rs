@@ -122,7 +122,9 @@ counters! {
     duplicates,
     /// Entities that stopped because their history differs from a peer's.
     diverged,
-    /// Of these, entities that serve again: a majority has the same history.
+    /// Entities whose image could not be read back.
+    images_lost,
+    /// Of both kinds, entities that serve again: a majority has the same history.
     healed,
     /// Checkpoints adopted.
     checkpoints,

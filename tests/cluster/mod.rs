@@ -7,14 +7,17 @@
 #![allow(dead_code, reason = "each test program uses another part of this module")]
 
 pub mod load;
+#[path = "../../bin/certus/dev/port_blocks.rs"]
+pub mod port_blocks;
 #[path = "../../bin/certus/dev/process.rs"]
 pub mod process;
 pub mod random;
 #[path = "../../bin/certus/resp_client.rs"]
 pub mod resp_client;
+mod status;
 
 use std::fs::{self, OpenOptions};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,6 +26,7 @@ use std::time::{Duration, Instant};
 use net::resp::value::Value;
 use rustix::process::Signal;
 
+use port_blocks::PortBlocks;
 use process::Process;
 use resp_client::{ClientError, RespClient};
 
@@ -50,10 +54,14 @@ const SETTINGS: &[&str] = &[
 pub struct Cluster {
     /// Its directory.
     pub directory: PathBuf,
-    /// Its nodes, by id.
+    /// Its nodes, by id: the first three.
     pub nodes: Vec<Node>,
+    /// How many replicas it has, be they among these or not.
+    pub replicas: u8,
     /// Its followers, in the order in which they were added.
     pub followers: Vec<Node>,
+    /// What keeps others from its ports, also while no node of it runs.
+    port_blocks: Vec<PortBlocks>,
 }
 
 /// One node of it.
@@ -86,6 +94,11 @@ pub fn certus(words: &[&str]) -> Output {
         .stdin(Stdio::null())
         .output()
         .expect("certus runs")
+}
+
+/// The number that a variable of the environment says, for a test that can be told to do more.
+pub fn number(variable: &str, default: u64) -> u64 {
+    std::env::var(variable).map_or(default, |text| text.parse().expect("a whole number"))
 }
 
 /// A name for a directory of the test `name`, of which nothing is there.
@@ -157,6 +170,10 @@ impl Drop for StopOnDrop<'_> {
 
 impl Cluster {
     /// A fresh cluster of three nodes of one core, for the test `name`.
+    ///
+    /// With `CLUSTER_REPLICAS=5` in the environment there are two more of them: one that only
+    /// votes, and one that is down from the start. So each fault of a test is the second at a time,
+    /// and what needs a majority needs the same two of the first three as ever.
     pub fn start(name: &str) -> Self {
         Self::start_with(name, &[])
     }
@@ -173,6 +190,12 @@ impl Cluster {
         for setting in SETTINGS {
             words.extend(["--set", setting]);
         }
+        let replicas = number("CLUSTER_REPLICAS", 3);
+        assert!(matches!(replicas, 3 | 5), "CLUSTER_REPLICAS is {replicas}: 3 or 5");
+        let nodes = replicas.to_string();
+        if !arguments.contains(&"--nodes") {
+            words.extend(["--nodes", &nodes]);
+        }
         words.extend(arguments);
         let output = certus(&words);
         let error = String::from_utf8_lossy(&output.stderr);
@@ -180,8 +203,16 @@ impl Cluster {
         let file = fs::read(directory.join("cluster.json")).expect("certus dev wrote cluster.json");
         let file: serde_json::Value = serde_json::from_slice(&file).expect("cluster.json is JSON");
         let nodes = file["nodes"].as_array().expect("a list of nodes");
-        let nodes = nodes.iter().map(Node::read).collect();
-        Self { directory, nodes, followers: Vec::new() }
+        let mut nodes: Vec<Node> = nodes.iter().map(Node::read).collect();
+        let ports = nodes.iter().flat_map(|node| [node.client, node.peer, node.admin]);
+        let port_blocks = PortBlocks::hold_those_of(ports.map(|address| address.port()));
+        let port_blocks = port_blocks.into_iter().collect();
+        let replicas = u8::try_from(nodes.len()).expect("a handful");
+        if replicas == 5 && !arguments.contains(&"--nodes") {
+            nodes[4].kill();
+            nodes.truncate(3);
+        }
+        Self { directory, nodes, replicas, followers: Vec::new(), port_blocks }
     }
 
     /// Starts another follower, of so many cores, and returns its place. `follower` is its table.
@@ -190,11 +221,15 @@ impl Cluster {
         let id = 16 + u8::try_from(place).expect("few followers");
         let directory = self.directory.join(format!("follower-{id}"));
         fs::create_dir_all(&directory).expect("a directory can be made");
+        let (mut addresses, port_blocks) = addresses(2 + cores);
+        self.port_blocks.push(port_blocks);
+        let mut next = || addresses.next().expect("as many as asked for");
+        let (client, admin, peer) = (next(), next(), next());
         let node = Node {
             id,
-            client: free_ports(1),
-            peer: free_ports(cores),
-            admin: free_ports(1),
+            client,
+            admin,
+            peer,
             data_directory: directory.join("data"),
             config_file: directory.join("certusd.toml"),
             log_file: directory.join("certusd.log"),
@@ -443,18 +478,12 @@ impl Node {
     }
 }
 
-/// The first of so many ports in a row that nobody uses.
-fn free_ports(count: u16) -> SocketAddr {
-    loop {
-        let first = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-        let first = first.expect("there are free ports");
-        let others = (1..count).map(|offset| {
-            first.port().checked_add(offset).map(|port| TcpListener::bind(("127.0.0.1", port)))
-        });
-        if others.into_iter().all(|bound| matches!(bound, Some(Ok(_)))) {
-            return first;
-        }
-    }
+/// Addresses of this machine, one after the other, that nobody else takes while what comes with
+/// them is there.
+pub fn addresses(count: u16) -> (impl Iterator<Item = SocketAddr>, PortBlocks) {
+    let blocks = PortBlocks::hold(count, std::process::id()).expect("there are free ports");
+    let first = blocks.first;
+    ((first..first + count).map(|port| (Ipv4Addr::LOCALHOST, port).into()), blocks)
 }
 
 /// How many entries of `key`'s entity a node has applied, and the checksum over them.

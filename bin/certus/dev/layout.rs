@@ -22,6 +22,7 @@ use plog::backup_manifest::BackupNumber;
 use toml::{Table, Value};
 
 use crate::arguments::DevStart;
+use crate::dev::port_blocks::PortBlocks;
 use crate::dev::ports::{Ports, PortsError};
 
 const CONFIG_FILE: &str = "certusd.toml";
@@ -30,7 +31,7 @@ const DATA_DIRECTORY: &str = "data";
 const NODE_PREFIX: &str = "node-";
 
 /// A cluster on this machine.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Layout {
     /// Its directory, absolute.
     pub directory: PathBuf,
@@ -38,6 +39,8 @@ pub struct Layout {
     pub nodes: Vec<NodePlace>,
     /// The ports of all of them.
     pub ports: Ports,
+    /// What keeps other clusters from them, if they were found and not given.
+    pub port_blocks: Option<PortBlocks>,
     cluster_id: u64,
 }
 
@@ -147,17 +150,23 @@ impl Layout {
         if let Some(&id) = existing.keys().next_back().filter(|&&id| id >= nodes) {
             return Err(LayoutError::MoreNodes { directory, id, nodes });
         }
-        let ports = match (arguments.client_port, existing.get(&0)) {
-            (0, Some(config)) => kept_ports(arguments, config, &directory)?,
-            (0, None) => Ports::find(arguments, std::process::id())?,
-            (client_port, _) => Ports::new(arguments, client_port)?,
+        let (ports, port_blocks) = match (arguments.client_port, existing.get(&0)) {
+            (0, Some(config)) => {
+                let ports = kept_ports(arguments, config, &directory)?;
+                (ports, ports.hold())
+            }
+            (0, None) => {
+                let (ports, blocks) = Ports::find(arguments, std::process::id())?;
+                (ports, Some(blocks))
+            }
+            (client_port, _) => (Ports::new(arguments, client_port)?, None),
         };
         let cluster_id = match existing.first_key_value() {
             Some((&id, config)) => cluster_id_of(config, &config_file(&directory, id))?,
             None => random_cluster_id()?,
         };
         let nodes = (0..nodes).map(|id| NodePlace::new(&directory, id, &ports)).collect();
-        let layout = Self { directory, nodes, ports, cluster_id };
+        let layout = Self { directory, nodes, ports, port_blocks, cluster_id };
         for place in &layout.nodes {
             let wanted = layout.config(arguments, place.id);
             if let Some(config) = existing.get(&place.id) {

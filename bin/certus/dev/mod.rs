@@ -8,6 +8,9 @@
 mod cluster_file;
 mod layout;
 mod node_process;
+mod port_blocks;
+#[cfg(test)]
+mod port_blocks_test;
 mod ports;
 mod process;
 #[cfg(test)]
@@ -28,6 +31,7 @@ pub use crate::dev::cluster_file::ClusterFile;
 use crate::dev::cluster_file::NodeRecord;
 use crate::dev::layout::{Layout, LayoutError, nodes_in};
 use crate::dev::node_process::{NodeProcess, command, end_in_words};
+use crate::dev::port_blocks::PortBlocks;
 use crate::dev::ports::PortsError;
 use crate::dev::process::{Process, stop_all};
 use crate::exit_status::ExitStatus;
@@ -95,7 +99,7 @@ impl DevError {
 
 /// Starts a cluster, and stays with it unless it is to be left alone.
 pub fn run(arguments: &DevStart, console: &mut Console) -> ExitStatus {
-    let mut cluster = Cluster { nodes: Vec::new(), directory: PathBuf::new() };
+    let mut cluster = Cluster { nodes: Vec::new(), directory: PathBuf::new(), port_blocks: None };
     match cluster.start(arguments, console) {
         Ok(None) => ExitStatus::Ok,
         Ok(Some(signals)) => cluster.watch(signals, console),
@@ -161,6 +165,8 @@ fn stop_found(found: Vec<(u8, Process)>, console: &mut Console) -> ExitStatus {
 struct Cluster {
     directory: PathBuf,
     nodes: Vec<NodeProcess>,
+    /// What keeps other clusters from its ports while this program watches it.
+    port_blocks: Option<PortBlocks>,
 }
 
 impl Cluster {
@@ -172,7 +178,8 @@ impl Cluster {
         console: &mut Console,
     ) -> Result<Option<Signals>, DevError> {
         let certusd = find_certusd(arguments)?;
-        let layout = Layout::prepare(arguments)?;
+        let mut layout = Layout::prepare(arguments)?;
+        self.port_blocks = layout.port_blocks.take();
         self.directory.clone_from(&layout.directory);
         if arguments.dir.is_none() {
             console.line(format_args!("directory {}", layout.directory.display()));

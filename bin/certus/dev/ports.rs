@@ -4,6 +4,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 use crate::arguments::DevStart;
+use crate::dev::port_blocks::PortBlocks;
 
 /// Distance of the other ports from the client port, if not given.
 const PEER_DISTANCE: u16 = 100;
@@ -12,11 +13,6 @@ const CORE_CLIENT_DISTANCE: u16 = 300;
 
 /// Ports from one node to the next where each core has one, if it has no more cores.
 const CORE_STEP_MIN: u16 = 10;
-
-/// Where the search for free ports begins and ends: below those that systems hand out to clients.
-const SEARCH_FIRST: u16 = 20_000;
-const SEARCH_LAST: u16 = 31_000;
-const SEARCH_STEP: u16 = 40;
 
 /// The ports of a cluster on one machine.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -67,8 +63,8 @@ pub enum PortsError {
         error: io::Error,
     },
     /// The search found none.
-    #[error("no free ports from {SEARCH_FIRST} to {SEARCH_LAST}: choose some with --client-port")]
-    NoneFree,
+    #[error("{0}: choose some with --client-port")]
+    NoneFree(io::Error),
 }
 
 impl Ports {
@@ -97,31 +93,28 @@ impl Ports {
         Ok(ports)
     }
 
-    /// The first ports, from a place that depends on `seed`, that are all free now.
+    /// Ports that are all free now, and what keeps other clusters from choosing them while it is
+    /// there. The search begins at a place that depends on `seed`.
     ///
     /// # Errors
     ///
     /// When there are none, or those given do not fit.
-    pub fn find(arguments: &DevStart, seed: u32) -> Result<Self, PortsError> {
-        let places = u32::from((SEARCH_LAST - SEARCH_FIRST) / SEARCH_STEP);
-        for attempt in 0..places {
-            let place = (seed.wrapping_add(attempt)) % places;
-            let place = u16::try_from(place).expect("fewer places than ports");
-            let client = SEARCH_FIRST + place * SEARCH_STEP;
-            let step = core_step(arguments.cores);
-            let nodes = u16::from(arguments.nodes);
-            let mut packed = arguments.clone();
-            packed.admin_port.get_or_insert(client + nodes);
-            packed.peer_port.get_or_insert(client + 2 * nodes);
-            packed.core_client_port.get_or_insert(client + 2 * nodes + step * nodes);
-            let ports = Self::new(&packed, client)?;
-            match ports.check_free() {
-                Ok(()) => return Ok(ports),
-                Err(PortsError::Taken { .. }) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Err(PortsError::NoneFree)
+    pub fn find(arguments: &DevStart, seed: u32) -> Result<(Self, PortBlocks), PortsError> {
+        let nodes = u16::from(arguments.nodes);
+        let per_core = nodes * core_step(arguments.cores);
+        let blocks = PortBlocks::hold(2 * nodes + 2 * per_core, seed);
+        let blocks = blocks.map_err(PortsError::NoneFree)?;
+        let client = blocks.first;
+        let mut packed = arguments.clone();
+        packed.admin_port.get_or_insert(client + nodes);
+        packed.peer_port.get_or_insert(client + 2 * nodes);
+        packed.core_client_port.get_or_insert(client + 2 * nodes + per_core);
+        Ok((Self::new(&packed, client)?, blocks))
+    }
+
+    /// The same for ports that were found before, if nobody else has them now.
+    pub fn hold(&self) -> Option<PortBlocks> {
+        PortBlocks::hold_those_of(self.all().into_iter().map(|(port, _)| port))
     }
 
     /// Node `id`'s address for clients.
@@ -254,7 +247,7 @@ mod tests {
         let taken = listener.local_addr().unwrap().port();
         let words = ["--admin-port", &taken.to_string(), "--nodes", "1"].map(str::to_owned);
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let ports = Ports::find(&arguments(&["--nodes", "1"]), 0).unwrap();
+        let (ports, _blocks) = Ports::find(&arguments(&["--nodes", "1"]), 0).unwrap();
         let error = Ports::new(&arguments(&words), ports.client(0).port())
             .unwrap()
             .check_free()
@@ -264,7 +257,20 @@ mod tests {
 
     #[test]
     fn found_ports_are_free_and_distinct() {
-        let ports = Ports::find(&arguments(&["--nodes", "5", "--cores", "3"]), 7).unwrap();
+        let (ports, _) = Ports::find(&arguments(&["--nodes", "5", "--cores", "3"]), 7).unwrap();
         ports.check_free().unwrap();
+    }
+
+    #[test]
+    fn clusters_that_look_for_ports_at_once_find_different_ones() {
+        let arguments = arguments(&["--cores", "2"]);
+        let found: Vec<_> =
+            (60..64).map(|process| Ports::find(&arguments, process).unwrap()).collect();
+        let mut all: Vec<u16> =
+            found.iter().flat_map(|(ports, _)| ports.all()).map(|(port, _)| port).collect();
+        let count = all.len();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), count);
     }
 }

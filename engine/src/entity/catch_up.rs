@@ -64,12 +64,9 @@ impl<M: StateMachine> Entity<M> {
 
     /// The peer that showed the newest entry first, then all in turn.
     pub(super) fn next_to_ask(&self, context: &Context) -> Option<AcceptorId> {
-        let replicas = context.config.replicas;
-        // A follower's own id is outside of the replica set.
-        let start = self.active_peer.unwrap_or(AcceptorId(context.config.acceptor.0 % replicas));
-        let turn = u8::try_from(self.fruitless % u32::from(replicas)).expect("below the replicas");
-        (0..replicas)
-            .map(|offset| AcceptorId((start.0 + turn + offset) % replicas))
+        let start = self.active_peer.unwrap_or(context.config.acceptor);
+        context
+            .replicas_from(u64::from(start.0) + u64::from(self.fruitless))
             .find(|peer| *peer != context.me() && context.is_up(*peer))
     }
 
@@ -155,15 +152,20 @@ impl<M: StateMachine> Entity<M> {
         }
         let before = self.applied;
         if image.applied > self.applied && self.install_image(context, image) {
-            context.counters.images_installed += 1;
-            self.log_image(context);
-            self.doubt_image();
-            context.tell_followers(self.id, self.applied, self.chain, None);
-            self.recent = image.recent.iter().copied().take(RECENT_MAX).collect();
-            self.abandon_proposal(context);
-            while self.apply_next(context, false) {}
+            self.go_on_from_image(context, image);
         }
         self.end_catch_up(from, before);
         self.drive(context);
+    }
+
+    /// A peer's image stands in the place of what was here.
+    pub(super) fn go_on_from_image(&mut self, context: &mut Context, image: &EntityImage) {
+        context.counters.images_installed += 1;
+        self.log_image(context);
+        self.doubt_image();
+        context.tell_followers(self.id, self.applied, self.chain, None);
+        self.recent = image.recent.iter().copied().take(RECENT_MAX).collect();
+        self.abandon_proposal(context);
+        while self.apply_next(context, false) {}
     }
 }

@@ -17,7 +17,7 @@ use plog::planted;
 use plog::vocabulary::{AcceptorId, Entry};
 
 use crate::context::{Context, Event};
-use crate::entity::{Entity, RECENT_MAX};
+use crate::entity::Entity;
 use crate::state_machine::StateMachine;
 use crate::time::Time;
 
@@ -64,6 +64,15 @@ pub(crate) struct Doubt {
     turn: u8,
 }
 
+impl Doubt {
+    /// From now on this stands in the place of the copy: no word was heard on it yet.
+    fn hold(&mut self, held: Held) {
+        self.held = held;
+        self.rounds = 0;
+        (self.agree, self.differ) = (0, 0);
+    }
+}
+
 fn count(bits: u8) -> usize {
     usize::try_from(bits.count_ones()).expect("few")
 }
@@ -88,10 +97,7 @@ impl<M: StateMachine> Entity<M> {
     pub(super) fn doubt_copy(&mut self, context: &mut Context, held: Held) {
         match &mut self.doubt {
             Some(doubt) if held == Held::Own || doubt.held == Held::Lost => {}
-            Some(doubt) => {
-                doubt.held = held;
-                doubt.rounds = 0;
-            }
+            Some(doubt) => doubt.hold(held),
             None => {
                 self.doubt = Some(Box::new(Doubt {
                     held,
@@ -169,7 +175,7 @@ impl<M: StateMachine> Entity<M> {
             context.copies_asked -= 1;
         }
         if doubt.held == Held::Taken && doubt.rounds >= TAKEN_ROUNDS_MAX {
-            (doubt.held, doubt.rounds) = (Held::Nothing, 0);
+            doubt.hold(Held::Nothing);
         }
         let pause = (1 << doubt.rounds.min(8)).min(PAUSE_RETRIES_MAX) * context.config.retry_us;
         doubt.due = context.now.after_us(pause);
@@ -190,13 +196,12 @@ impl<M: StateMachine> Entity<M> {
 
     /// Asks `from`, or the next peer, for an image.
     fn ask_for_copy(&mut self, context: &mut Context, from: Option<AcceptorId>) {
-        let replicas = context.config.replicas;
         let Some(doubt) = &mut self.doubt else { return };
         if doubt.asked.is_some() || context.copies_asked >= COPIES_MAX {
             return; // with the next round
         }
-        let next = (1..=replicas)
-            .map(|offset| AcceptorId((doubt.turn + offset) % replicas))
+        let next = context
+            .replicas_from(u64::from(doubt.turn) + 1)
             .find(|peer| *peer != context.me() && context.is_up(*peer));
         let Some(peer) = from.or(next) else { return };
         doubt.turn = peer.0;
@@ -213,8 +218,7 @@ impl<M: StateMachine> Entity<M> {
         from: AcceptorId,
         request: CompareRequest,
     ) {
-        let has_word = self.doubt.as_ref().is_none_or(|doubt| doubt.held == Held::Own);
-        if has_word && self.applied > Entry::ZERO {
+        if self.is_own() && self.applied > Entry::ZERO {
             let (applied, chain) = (self.applied, self.chain);
             let answer = CompareAnswer { entity: self.id, check: request.check, applied, chain };
             context.send(from, PeerMessage::Compared(answer));
@@ -259,7 +263,7 @@ impl<M: StateMachine> Entity<M> {
             let (entity, entry) = (self.id, self.applied);
             context.events.push_back(Event::Healed { entity, entry, was_right });
         } else if count(doubt.differ) >= majority {
-            (doubt.held, doubt.rounds) = (Held::Nothing, 0);
+            doubt.hold(Held::Nothing);
             self.refuse_all(context);
             self.ask_for_copy(context, Some(last));
         }
@@ -273,11 +277,11 @@ impl<M: StateMachine> Entity<M> {
         }
     }
 
-    /// An image came while the copy was in doubt, because entries were missing: from here on the
-    /// copy is the peer's, and no word of its own.
+    /// An image came while the copy was in doubt: from here on the copy is the peer's, and no word
+    /// of its own.
     pub(super) fn doubt_image(&mut self) {
         if let Some(doubt) = &mut self.doubt {
-            (doubt.held, doubt.rounds, doubt.agree) = (Held::Taken, 0, 0);
+            doubt.hold(Held::Taken);
         }
     }
 
@@ -312,14 +316,7 @@ impl<M: StateMachine> Entity<M> {
         if self.restore_image(context, applied, chain, last, &image.state).is_err() {
             return true; // the next round asks another
         }
-        context.counters.images_installed += 1;
-        self.log_image(context);
-        context.tell_followers(self.id, self.applied, self.chain, None);
-        self.recent = image.recent.iter().copied().take(RECENT_MAX).collect();
-        if let Some(doubt) = &mut self.doubt {
-            (doubt.held, doubt.rounds) = (Held::Taken, 0);
-        }
-        while self.apply_next(context, false) {}
+        self.go_on_from_image(context, image);
         self.start_round(context);
         true
     }

@@ -44,9 +44,7 @@ impl<M: StateMachine> Entity<M> {
         // A majority needs only some of the peers; the others are asked after silence. One that
         // left a check unanswered, as those who abstain do, is not waited for when others are up.
         let needed = context.config.majority() - 1;
-        let replicas = context.config.replicas;
-        let first = u8::try_from(check % u64::from(replicas)).expect("below the replica count");
-        let order = (0..replicas).map(|offset| AcceptorId((first + offset) % replicas));
+        let order = context.replicas_from(check);
         let mut asked = 0_u8;
         for passed_over in [false, true] {
             for peer in order.clone() {

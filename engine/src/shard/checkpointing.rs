@@ -441,12 +441,13 @@ impl<M: StateMachine> Shard<M> {
             walk.writer.push_abstaining(id);
             return;
         };
+        if !entity.may_heal() {
+            self.leave_out(id);
+            return;
+        }
         if !entity.is_own() {
             if walk.healing.is_empty() {
                 walk.heals_until = self.context.now.after_us(HEALING_PATIENCE_US);
-            }
-            if !entity.may_heal() {
-                walk.heals_until = self.context.now;
             }
             walk.healing.insert(id);
             return;
@@ -478,23 +479,28 @@ impl<M: StateMachine> Shard<M> {
         }
     }
 
-    /// The others did not send what was lost: it abstains, and the core rejoins at the next start.
+    /// The others did not send in time what was lost.
     fn give_up_healing(&mut self) {
         let walk = self.checkpointing.walk.as_mut().expect("called while it walks");
-        let floor = walk.writer.floor();
-        let given_up = std::mem::take(&mut walk.healing);
-        given_up.iter().for_each(|id| walk.writer.push_abstaining(*id));
-        for id in given_up {
-            let plan = self.context.log.index().load_plan(id);
-            let known = plan.image.or_else(|| plan.records.first().copied());
-            // What is in no file is named by where the log begins that has to go.
-            let at = known.unwrap_or_else(|| Location::new(floor, 0, 8, 0));
-            if self.entities.get(id).is_some() {
-                self.drop_from_memory(id);
-            }
-            if self.abstaining.add_unreadable(id) {
-                self.context.events.push_back(Event::Unreadable { entity: id, at });
-            }
+        for id in std::mem::take(&mut walk.healing) {
+            self.leave_out(id);
+        }
+    }
+
+    /// What was lost of the entity does not come back: it abstains, and the core rejoins at the
+    /// next start.
+    fn leave_out(&mut self, id: EntityId) {
+        let walk = self.checkpointing.walk.as_mut().expect("called while it walks");
+        walk.writer.push_abstaining(id);
+        let plan = self.context.log.index().load_plan(id);
+        let known = plan.image.or_else(|| plan.records.first().copied());
+        // What is in no file is named by where the log begins that has to go.
+        let at = known.unwrap_or_else(|| Location::new(walk.writer.floor(), 0, 8, 0));
+        if self.entities.get(id).is_some() {
+            self.drop_from_memory(id);
+        }
+        if self.abstaining.add_unreadable(id) {
+            self.context.events.push_back(Event::Unreadable { entity: id, at });
         }
     }
 

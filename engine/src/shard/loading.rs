@@ -184,6 +184,7 @@ impl<M: StateMachine> Shard<M> {
             let known = self.context.log.index().get(id);
             let applied = known.map_or(Entry::ZERO, EntityIndex::applied);
             entity.restore_without_image(&mut self.context, applied, &loaded);
+            self.context.counters.images_lost += 1;
             self.context.events.push_back(Event::ImageLost { entity: id, at });
         } else {
             entity.restore(&mut self.context, &loaded);

@@ -192,8 +192,6 @@ impl Relays {
 /// The live replicas in the order in which they are asked: the same for all commands of an entity,
 /// so that one replica proposes them all, and another for the next entity.
 fn live_replicas(context: &Context, entity: EntityId) -> Vec<AcceptorId> {
-    let replicas = context.config.replicas;
-    let first = u8::try_from(entity.0 % u64::from(replicas)).expect("below the replica count");
-    let order = (0..replicas).map(|offset| AcceptorId((first + offset) % replicas));
+    let order = context.replicas_from(entity.0);
     order.filter(|peer| *peer != context.me() && context.is_up(*peer)).collect()
 }

@@ -252,14 +252,12 @@ impl<M: StateMachine> Shard<M> {
 
     /// Follows the next replica that can be heard, the same one if there is no other.
     fn follow_next(&mut self) {
-        let config = &self.context.config;
-        let (me, replicas) = (config.acceptor.0, config.replicas);
         let before = self.following.as_deref().and_then(|following| following.replica);
         // Followers spread over the replicas by their ids.
-        let first = before.map_or(me % replicas, |before| (before.0 + 1) % replicas);
-        let next = (0..replicas)
-            .map(|offset| AcceptorId((first + offset) % replicas))
-            .find_map(|replica| Some((replica, self.cores_to_follow(replica)?)));
+        let me = self.context.me().0;
+        let first = before.map_or(me, |before| before.0 + 1);
+        let mut order = self.context.replicas_from(first.into());
+        let next = order.find_map(|replica| Some((replica, self.cores_to_follow(replica)?)));
         let now = self.context.now;
         let Some(following) = self.following.as_deref_mut() else { return };
         following.sources.clear();
