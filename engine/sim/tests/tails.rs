@@ -8,6 +8,7 @@ use engine::shard::StringShard;
 use engine::tail::change::{Change, Page};
 use engine::tail::{LogPosition, What};
 use engine::time::Time;
+use net::resp::value::Value;
 use plog::entry_record::EntryRecord;
 use plog::frame_walk::FramePlace;
 use plog::identity::LogIdentity;
@@ -207,4 +208,51 @@ fn an_image_right_behind_its_mark_is_not_told_and_any_other_is() {
     // A wrong copy that was replaced at the entry it stood at.
     let replaced = [learned(1, &["a"]), mark(1, chain ^ 1), image(1, chain)];
     assert_eq!(whole(&mut node_with(&replaced)), [&[What::Set], &expected[..]].concat());
+}
+
+#[test]
+fn more_questions_than_a_core_serves_wait_and_more_than_may_wait_are_refused() {
+    let mut node = node_with(&[learned(1, &["a"])]);
+    node.drive();
+    let scan = FramePlace { segment: SegmentId(1), offset: 4096, chain: 0 };
+    let after = LogPosition { log: 9, scan, told: Lsn(0), lines: 0 };
+    let ask = |node: &mut Node, after, sequence: u64| {
+        let question = ChangesQuestion { after: Some(after), pattern: None, count: 10 };
+        let request = EntityRequest::Core(CoreQuestion::Changes(Box::new(question)));
+        let ticket = Ticket { sequence, ..Ticket::default() };
+        node.shard.handle_request(Time(node.now), ticket, ENTITY, request);
+    };
+    (0..300).for_each(|sequence| ask(&mut node, after, sequence));
+    let mut refused = Vec::new();
+    while let Some(reply) = node.shard.poll_reply() {
+        assert!(matches!(&reply.value, Value::Error(error) if error.word() == "TRYAGAIN"));
+        refused.push(reply.ticket.sequence);
+    }
+    assert_eq!(refused, (260..300).collect::<Vec<u64>>(), "4 are served, 256 wait");
+    node.drive();
+    let mut told = Vec::new();
+    while let Some(reply) = node.shard.poll_reply() {
+        assert_eq!(Page::read(&reply.value).unwrap().changes.len(), 1);
+        told.push(reply.ticket.sequence);
+    }
+    assert_eq!(told, (0..260).collect::<Vec<u64>>());
+    let counters = node.shard.counters();
+    assert_eq!((counters.tail_waits, counters.tail_refused), (256, 40));
+    // Positions of another log, beyond this one, of bytes that are no frame.
+    let wrong = [
+        LogPosition { log: 8, ..after },
+        LogPosition { told: Lsn(1 << 40), ..after },
+        LogPosition { scan: FramePlace { offset: 8192, chain: 7, ..scan }, ..after },
+        LogPosition { scan: FramePlace { offset: 4097, ..scan }, ..after },
+        LogPosition { scan: FramePlace { segment: SegmentId(0), ..scan }, ..after },
+        LogPosition { scan: FramePlace { segment: SegmentId(9), ..scan }, ..after },
+    ];
+    for position in wrong {
+        ask(&mut node, position, 1);
+        node.drive();
+        let reply = node.shard.poll_reply().expect("it is answered");
+        let is_gone = matches!(&reply.value, Value::Error(error) if error.word() == "GONE");
+        assert!(is_gone, "{position:?}: {:?}", reply.value);
+    }
+    assert_eq!(node.shard.counters().tail_gone, 6);
 }

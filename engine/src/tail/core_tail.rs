@@ -429,3 +429,124 @@ impl CoreTail {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use net::resp::value::Value;
+    use plog::frame_walk::FramePlace;
+    use plog::segment::SegmentId;
+    use plog::vocabulary::{EntityId, Entry, Lsn};
+
+    use super::{CoreTail, Passes, Question, Said, TailError, Told};
+    use crate::tail::change::{Change, Listing, Page, State, What};
+    use crate::tail::position::{CorePlace, LogPosition, PassPlace};
+
+    const A: EntityId = EntityId(1);
+    const B: EntityId = EntityId(2);
+
+    fn at(record: u64) -> LogPosition {
+        let scan = FramePlace { segment: SegmentId(1), offset: 4096, chain: 0 };
+        LogPosition { log: 7, scan, told: Lsn(record), lines: 0 }
+    }
+
+    fn page(next: u64, changes: Vec<Change>) -> Value {
+        Page { next: at(next), is_at_end: true, changes }.into_value()
+    }
+
+    fn change(record: u64, entity: EntityId, what: What, key: &str, entry: u64) -> Change {
+        let value = matches!(what, What::Set | What::State).then(|| b"new".to_vec());
+        let (position, entry) = (at(record), Entry(entry));
+        Change { position, entity, entry, what, key: key.into(), value }
+    }
+
+    fn state(record: u64, keys: &[(&str, u64)]) -> Value {
+        let key = |(key, version): &(&str, u64)| {
+            (key.as_bytes().to_vec(), b"old".to_vec(), Entry(*version))
+        };
+        State { log: 7, record: Lsn(record), keys: keys.iter().map(key).collect() }.into_value()
+    }
+
+    fn keys(told: &Told) -> Vec<(What, String, u64)> {
+        let of_line = |(said, _): &(Said, CorePlace)| match said {
+            Said::Change { what, key, entry, .. } => {
+                Some((*what, String::from_utf8(key.clone()).unwrap(), entry.0))
+            }
+            Said::BeginPass { .. } | Said::EndPass => None,
+        };
+        told.lines.iter().filter_map(of_line).collect()
+    }
+
+    /// A tail amid a pass that read both entities at record 20.
+    fn amid_pass() -> CoreTail {
+        let mut tail = CoreTail::from_start(0, "asked for", Passes::Allowed);
+        assert_eq!(tail.question(), Question::Changes(None));
+        let begun = tail.handle_reply(&page(10, Vec::new())).unwrap();
+        assert!(matches!(begun.lines[..], [(Said::BeginPass { .. }, _)]));
+        assert_eq!(tail.question(), Question::Entities(None));
+        let listing = Listing { next: None, entities: vec![A, B] };
+        tail.handle_reply(&listing.into_value()).unwrap();
+        assert_eq!(tail.questions(8), [Question::State(A), Question::State(B)]);
+        tail.handle_reply(&state(19, &[("a", 3), ("b", 5)])).unwrap();
+        tail.handle_reply(&state(20, &[("c", 1)])).unwrap();
+        tail
+    }
+
+    #[test]
+    fn a_state_waits_for_the_log_and_gives_way_to_what_the_log_tells() {
+        let mut tail = amid_pass();
+        assert_eq!(tail.question(), Question::Changes(Some(at(10))));
+        let set = change(15, A, What::Set, "a", 3);
+        let told = tail.handle_reply(&page(15, vec![set])).unwrap();
+        assert_eq!(keys(&told), [(What::Set, "a".to_owned(), 3)], "record 20 is not told yet");
+        let gone = change(21, B, What::Delete, "c", 2);
+        let told = tail.handle_reply(&page(22, vec![gone])).unwrap();
+        let expected = [(What::Delete, "c".to_owned(), 2), (What::State, "b".to_owned(), 5)];
+        assert_eq!(keys(&told), expected);
+        assert_eq!(told.lines.last(), Some(&(Said::EndPass, tail.place())));
+        assert_eq!(tail.place(), CorePlace { stream: Some(at(22)), pass: None });
+        assert_eq!(tail.question(), Question::Changes(Some(at(22))));
+    }
+
+    #[test]
+    fn a_lost_connection_or_a_new_log_has_states_read_again() {
+        let mut tail = amid_pass();
+        tail.handle_lost();
+        assert_eq!(tail.question(), Question::Entities(None));
+        let place = tail.place();
+        assert_eq!(place.pass, Some(PassPlace { after: None }));
+        let resumed = CoreTail::at(0, place, Passes::Allowed);
+        assert_eq!(resumed.question(), Question::Entities(None));
+        let listing = Listing { next: Some(A), entities: vec![A] };
+        tail.handle_reply(&listing.into_value()).unwrap();
+        let other = State { log: 8, record: Lsn(1), keys: Vec::new() };
+        tail.handle_reply(&other.into_value()).unwrap();
+        assert_eq!(tail.question(), Question::Changes(None), "it begins anew");
+    }
+
+    #[test]
+    fn what_cannot_be_told_one_by_one_is_an_error_where_it_has_to_be_exact() {
+        let place = CorePlace { stream: Some(at(10)), pass: None };
+        let gone = Value::error("GONE segment 1 was freed");
+        let mut tail = CoreTail::at(3, place, Passes::Refused);
+        let error = tail.handle_reply(&gone).unwrap_err();
+        let reason = "segment 1 was freed".to_owned();
+        assert_eq!(error, TailError::Gone { core: 3, reason });
+        let mut tail = CoreTail::at(3, place, Passes::Refused);
+        let begin = change(12, A, What::BeginReset, "", 9);
+        let first = change(11, A, What::Set, "a", 1);
+        let told = tail.handle_reply(&page(12, vec![first, begin.clone()])).unwrap();
+        assert_eq!(told.lines.len(), 1, "what comes before it is told");
+        assert_eq!(tail.place().stream, Some(at(11)));
+        let error = tail.handle_reply(&page(12, vec![begin])).unwrap_err();
+        assert!(error.to_string().contains("took entity 1 over as a whole"), "{error}");
+        // Where a pass is allowed it begins; what passes is waited for; a refusal is an error.
+        let mut tail = CoreTail::at(0, place, Passes::Allowed);
+        assert_eq!(tail.handle_reply(&gone), Ok(Told::default()));
+        assert_eq!(tail.question(), Question::Changes(None));
+        let told = tail.handle_reply(&Value::error("TRYAGAIN later")).unwrap();
+        assert!(told.waits && told.refusal.as_deref() == Some("TRYAGAIN later"));
+        let error = tail.handle_reply(&Value::error("ERR unknown subcommand")).unwrap_err();
+        assert!(matches!(error, TailError::Refused { .. }));
+        assert!(matches!(tail.handle_reply(&Value::OK), Err(TailError::NotUnderstood(_))));
+    }
+}

@@ -330,6 +330,6 @@ impl Job {
     }
 }
 
-fn size(bytes: u32) -> usize {
+pub(super) fn size(bytes: u32) -> usize {
     usize::try_from(bytes).expect("32 bits fit a usize")
 }

@@ -24,6 +24,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use net::resp::value::Value;
+use plog::block::BLOCK_SIZE;
 use plog::frame_walk::{FramePlace, NoFrame, WalkedFrame};
 use plog::location::Location;
 use plog::log_record::LogRecord;
@@ -34,7 +35,7 @@ use crate::context::Origin;
 use crate::errors;
 use crate::request::{ChangesQuestion, CoreQuestion, Ticket};
 use crate::shard::Shard;
-use crate::shard::changes::job::{Accepted, Job};
+use crate::shard::changes::job::{Accepted, Job, size};
 use crate::shard::log_reads::{Purpose, ReadFailed};
 use crate::shard::serving::value_in;
 use crate::state_machine::StateMachine;
@@ -171,6 +172,9 @@ impl<M: StateMachine> Shard<M> {
                  oldest is {oldest}; log.hold_bytes says how much is kept"
             ));
         }
+        if !size(scan.offset).is_multiple_of(BLOCK_SIZE) {
+            return Err(format!("no frame begins at offset {} of a segment", scan.offset));
+        }
         if after.told > end.told || (FramePlace { chain: 0, ..scan }) > begin {
             return Err(format!(
                 "the position is beyond this log's end, record {}: it is of another copy of it",
@@ -293,7 +297,7 @@ impl<M: StateMachine> Shard<M> {
             let read = WalkedFrame::read(&blocks[at..], job.place, identity);
             match read {
                 Ok(frame) => {
-                    at += usize::try_from(frame.header.frame_length).expect("32 bits fit a usize");
+                    at += size(frame.header.frame_length);
                     job.take_frame(&frame)?;
                     job.wanted = job.read_bytes;
                 }
