@@ -53,8 +53,8 @@ fn names(directory: &Path) -> Vec<String> {
 }
 
 /// Ends a node when the log of its first core holds more than one write of this boot, and the node
-/// has noted that: damage to the only one could not be told from a write that was cut off, nor could
-/// the loss of a file from one that never was.
+/// has noted that: damage to the only one could not be told from a write that was cut off, nor the
+/// loss of a file from one that never was.
 fn kill_with_a_log(cluster: &mut Cluster, id: usize) {
     wait_until("the first core to have written a few times", || {
         let frames = |status: Json| status["cores"][0]["log"]["frames"].as_u64();
