@@ -227,13 +227,14 @@ fn nothing_is_left_out_when_the_tail_or_its_node_is_killed() {
     let mut left_out = 0;
     for (name, value) in of_steps {
         let step: u64 = value.as_ref().unwrap().parse().unwrap();
-        let follows = step == last + 1;
+        // The first step that was told may have come amid the pass, which tells none before it.
+        let follows = step == last + 1 || last == 0;
         assert!(follows || held.states.contains(name), "step {step} comes after {last}");
         left_out += step - last - 1;
         last = step;
     }
     assert_eq!(last, steps);
-    assert!(left_out <= 2 * 60, "{left_out} of {steps} steps are missing");
+    assert!(left_out <= 2 * 60 + 30, "{left_out} of {steps} steps are missing");
     assert_eq!(held.passes, 2, "one for each core, in the beginning");
 
     // The same from a follower with another number of cores, and from a position of the replica's.
