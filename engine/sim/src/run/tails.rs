@@ -124,6 +124,7 @@ impl SimTail {
             if self.random.below(DIES_ONE_IN) == 0 {
                 world.coverage.tails_died += 1;
                 self.tail = None;
+                self.at_end.fill(false);
                 break;
             }
         }
@@ -159,6 +160,10 @@ impl Run<'_> {
             self.world.advance(100_000);
         }
         for tail in &mut self.tails {
+            // What was answered before says nothing of the end.
+            if tail.asked.is_some() {
+                tail.step(&mut self.world)?;
+            }
             tail.at_end.fill(false);
         }
         while !self.tails.iter().all(SimTail::is_at_end) {
