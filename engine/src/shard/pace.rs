@@ -14,8 +14,8 @@ use crate::time::Time;
 /// So much of a second's worth may come at once after a pause, in microseconds.
 const BURST_US: u64 = 100_000;
 
-/// A whole entity that was asked for alone counts as so many entries: it takes about as much of both
-/// sides, with the question, the state that is encoded and the image that is logged.
+/// A whole entity that was asked for alone counts as so many entries: it takes about as much of
+/// both sides, with the question, the state that is encoded and the image that is logged.
 pub(crate) const IMAGE_ENTRIES: u64 = 8;
 
 /// Entities asked for at a time: with it the memory and traffic of a sweep is bounded.
