@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use engine::tail::Position;
 use plog::vocabulary::EntityId;
 
 use crate::dev::setting::Setting;
@@ -26,6 +27,27 @@ pub enum Command {
     Checkpoint(Checkpoint),
     Cleaner(Cleaner),
     Member(Member),
+    /// Prints the change stream of a node as JSON lines, and goes on from where it stood.
+    ///
+    /// A line for each key that a command set or deleted, in order for each key, with the version
+    /// (the entry) and the value it has then. Each line has a "position": given to --from it goes
+    /// on with the line after that one, exactly, also after restarts of the node. A program that
+    /// keeps the position together with its own data gets each change once; with --position-file
+    /// lines are printed again after a crash, never left out.
+    ///
+    /// Where the single changes are no longer there (the log was freed, or is another node's), it
+    /// tells all keys instead, between "pass-begin" and "pass-end": keys that are not named between
+    /// them do not exist. "reset-begin" and "reset-end" say the same of one entity. With --exact it
+    /// ends with status 1 rather than that.
+    ///
+    /// A node that is away is waited for. With several addresses another one is taken when the one
+    /// whose log the position is of stays away for --turn-after; its log is another one, so it
+    /// begins with a pass.
+    ///
+    /// Exit status: 0 the end was reached (--until-end), or nobody reads any more; 1 the changes
+    /// after the position are gone, and --exact; 2 wrong usage, a node refuses, the position file
+    /// cannot be read or written, or nobody was reached for --give-up-after.
+    Tail(Tail),
     /// Copies all that a node has applied into a directory of files.
     ///
     /// Reads the node's files, whether it runs or not, and changes nothing: the checkpoint that
@@ -73,6 +95,52 @@ pub struct ToldNodes {
     /// Addresses of the nodes to tell, HOST:PORT, separated by commas; no other node is told.
     #[arg(long, value_delimiter = ',', value_name = "LIST", required = true)]
     pub addr: Vec<String>,
+    /// How long a node may take to answer, in seconds.
+    #[arg(long, default_value = "5", value_name = "SECONDS", value_parser = positive_seconds)]
+    pub timeout: Duration,
+}
+
+/// What to tail, from where on, and for how long.
+#[derive(Clone, Debug, Args)]
+pub struct Tail {
+    /// Addresses of nodes, replicas or followers, HOST:PORT, separated by commas; one of them is
+    /// tailed at a time.
+    #[arg(long, value_delimiter = ',', value_name = "LIST", required = true)]
+    pub addr: Vec<String>,
+    /// Only keys that match, as in KEYS of Redis: *, ?, [a-c], [^a] and \.
+    #[arg(long, value_name = "GLOB")]
+    pub pattern: Option<String>,
+    /// Go on behind the line with this position. Without it, without --from-start and without a
+    /// position file, it begins with what changes from now on.
+    #[arg(long, value_name = "POSITION", conflicts_with = "from_start")]
+    pub from: Option<Position>,
+    /// Begin with all keys there are.
+    #[arg(long)]
+    pub from_start: bool,
+    /// Keep the position of what was printed in this file, and go on from what it holds: then
+    /// --from and --from-start count only while it does not exist.
+    #[arg(long, value_name = "FILE")]
+    pub position_file: Option<PathBuf>,
+    /// End when all that was there has been printed.
+    #[arg(long, conflicts_with = "follow")]
+    pub until_end: bool,
+    /// Wait for changes to come, for ever: as without --until-end.
+    #[arg(long)]
+    pub follow: bool,
+    /// Rather end than tell all keys where single changes are gone.
+    #[arg(long)]
+    pub exact: bool,
+    /// Print a line with the position alone when it moved and nothing was printed for so many
+    /// seconds: for patterns that rarely match.
+    #[arg(long, value_name = "SECONDS", value_parser = positive_seconds)]
+    pub progress: Option<Duration>,
+    /// Wait so long for the node whose log the position is of before another one is taken, in
+    /// seconds.
+    #[arg(long, default_value = "30", value_name = "SECONDS", value_parser = positive_seconds)]
+    pub turn_after: Duration,
+    /// End when no node was reached for so long, in seconds; without it, it goes on trying.
+    #[arg(long, value_name = "SECONDS", value_parser = positive_seconds)]
+    pub give_up_after: Option<Duration>,
     /// How long a node may take to answer, in seconds.
     #[arg(long, default_value = "5", value_name = "SECONDS", value_parser = positive_seconds)]
     pub timeout: Duration,

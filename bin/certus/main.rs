@@ -4,14 +4,16 @@
 //! it is ([`status`]), and `certus plog` reads the files of a node, running or not
 //! ([`node_files`]). `certus checkpoint`, `certus cleaner` and `certus member` tell running nodes
 //! what to do ([`node_control`]). `certus backup` and `certus restore` take all that a node has
-//! applied out of its files, and put it into a new cluster ([`backup`]). Everything else it knows
-//! of a running node it learns as any client does, over RESP ([`resp_client`]).
+//! applied out of its files, and put it into a new cluster ([`backup`]). `certus tail` prints what
+//! changes ([`tail`]). Everything else it knows of a running node it learns as any client does,
+//! over RESP ([`resp_client`]).
 
 mod arguments;
 mod backup;
 mod console;
 mod dev;
 mod exit_status;
+mod json_bytes;
 mod node_control;
 mod node_files;
 mod progress;
@@ -19,6 +21,7 @@ mod resp_client;
 #[cfg(test)]
 mod resp_client_test;
 mod status;
+mod tail;
 
 use std::process::ExitCode;
 
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
         },
         Command::Status(status) => status::run(status, &mut console),
         Command::Checkpoint(checkpoint) => node_control::checkpoint(checkpoint, &mut console),
+        Command::Tail(arguments) => tail::run(arguments, &mut console),
         Command::Cleaner(cleaner) => node_control::cleaner(cleaner, &mut console),
         Command::Member(member) => node_control::member(member, &mut console),
         Command::Backup(Backup { command: Some(BackupCommand::Verify(verify)), .. }) => {

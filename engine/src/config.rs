@@ -120,6 +120,10 @@ pub struct ShardConfig {
     pub checkpoint_lock_us: u64,
     /// So many bytes of log, at most, are kept for mirrors that are behind.
     pub mirror_log_bytes: u64,
+    /// Bytes of log that are read at a time for a tail, but for a longer frame, and for a page, of
+    /// what it was not told yet. A page begins so far back, at most, for values whose entries are
+    /// chosen later. A multiple of the block size.
+    pub tail_read_bytes: u32,
 }
 
 impl ShardConfig {
@@ -185,6 +189,7 @@ impl ShardConfig {
             clean_bytes_per_second: 1 << 30,
             checkpoint_lock_us: 60_000_000,
             mirror_log_bytes: 1 << 30,
+            tail_read_bytes: 256 << 10,
         }
     }
 

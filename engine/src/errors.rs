@@ -128,3 +128,34 @@ pub(crate) fn diverged() -> Value {
         "ERR this replica's copy of the key differs from its peers and does not serve; use another",
     )
 }
+
+/// A tail asks a core that does not hold all it should.
+pub(crate) fn tail_not_whole() -> Value {
+    error(
+        "TRYAGAIN this core lost records, or has not caught up after a loss, so changes may be \
+         missing here; retry when it is whole again, or ask another node",
+    )
+}
+
+/// A tail asks for a copy that is being compared with the others'.
+pub(crate) fn tail_in_doubt() -> Value {
+    error("TRYAGAIN this node's copy of an entity is being compared with the others'; retry")
+}
+
+/// A follower holds less than its replica still.
+pub(crate) fn tail_not_in_step() -> Value {
+    error(
+        "TRYAGAIN this follower was not in step with a replica since its start, so it may hold \
+         less than there is; retry in a moment",
+    )
+}
+
+/// More tails ask a core than it answers at a time.
+pub(crate) fn tail_busy() -> Value {
+    error("TRYAGAIN more tails are waiting for this core's log than it serves; retry later")
+}
+
+/// What comes after a tail's position cannot be told.
+pub(crate) fn tail_gone(reason: &str) -> Value {
+    Value::error(format!("{} {reason}", crate::tail::change::GONE))
+}

@@ -21,5 +21,6 @@ pub mod session;
 pub mod shard;
 pub mod state_machine;
 pub mod status;
+pub mod tail;
 pub mod time;
 mod timers;

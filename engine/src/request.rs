@@ -2,7 +2,9 @@
 
 use net::resp::arguments::Arguments;
 use net::resp::value::Value;
-use plog::vocabulary::Entry;
+use plog::vocabulary::{EntityId, Entry};
+
+use crate::tail::LogPosition;
 
 /// Names a request to the world that asked: opaque to the engine, handed back with the reply.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -22,6 +24,38 @@ pub enum EntityRequest {
     Command(Command),
     /// `CERTUS ENTITY`: this replica's cursors and records of the entity.
     Inspect,
+    /// `CERTUS STATE`: the keys of the entity as this replica has them.
+    State {
+        /// Which keys: a pattern, as of `KEYS` of Redis.
+        pattern: Option<Box<[u8]>>,
+    },
+    /// A question about the core, not the entity: any of the core's own may be named.
+    Core(CoreQuestion),
+}
+
+/// What a tail asks a core.
+#[derive(Clone, Debug, PartialEq)]
+pub enum CoreQuestion {
+    /// `CERTUS CHANGES`: what changed after a place in the core's log.
+    Changes(Box<ChangesQuestion>),
+    /// `CERTUS ENTITIES`: which entities there are.
+    Entities {
+        /// Those after this one, in the order of the index; `None`: from the first on.
+        after: Option<EntityId>,
+        /// At most so many.
+        count: usize,
+    },
+}
+
+/// What changed after a place in a core's log.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChangesQuestion {
+    /// The place; `None`: only where the log ends now is asked.
+    pub after: Option<LogPosition>,
+    /// Which keys: a pattern, as of `KEYS` of Redis.
+    pub pattern: Option<Box<[u8]>>,
+    /// At most so many lines, at least 1.
+    pub count: usize,
 }
 
 /// A command of the state machine.

@@ -92,6 +92,20 @@ counters! {
     catch_up_waits,
     /// Images installed from a peer.
     images_installed,
+    /// Marks of applied entries written by a start, in place of those that a crash took.
+    marks_made_up_for,
+    /// Pages of changes told to tails, empty ones not counted.
+    tail_pages,
+    /// Lines on them.
+    tail_lines,
+    /// Bytes of log read for them.
+    tail_bytes,
+    /// Questions of tails that had to wait for another one's page.
+    tail_waits,
+    /// Positions from which a tail could not go on.
+    tail_gone,
+    /// Questions of tails that were refused.
+    tail_refused,
     /// Images written to the log.
     images_logged,
     /// Entities loaded from the log.

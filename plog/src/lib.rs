@@ -28,6 +28,7 @@ pub mod configuration;
 pub mod dump;
 pub mod entry_record;
 pub mod frame;
+pub mod frame_walk;
 pub mod identity;
 pub mod index;
 mod little_endian;

@@ -13,6 +13,7 @@ use std::collections::VecDeque;
 
 use crate::block::{AlignedBuffer, BLOCK_SIZE, padded};
 use crate::frame::{FRAME_HEADER_SIZE, FrameHeader};
+use crate::frame_walk::FramePlace;
 use crate::index::Index;
 use crate::location::Location;
 pub use crate::log_config::LogConfig;
@@ -131,6 +132,8 @@ struct InFlight {
     segment: SegmentId,
     /// Of the frame, in the segment.
     frame_offset: u32,
+    /// Where the frame after it will begin, if it fits the segment.
+    end: FramePlace,
     last_lsn: Lsn,
     payload: usize,
     /// To know the buffer again.
@@ -170,6 +173,8 @@ pub struct Log {
     durable: Lsn,
     /// The newest durable record; below `durable` when nothing was written since a recovery.
     last_record: Lsn,
+    /// Behind the newest durable frame; `None` before the first segment is opened.
+    end: Option<FramePlace>,
     spares: VecDeque<SpareId>,
     next_spare: SpareId,
     /// Freed segments on their way to become spares.
@@ -211,6 +216,11 @@ impl Log {
             urgent: last,
             durable: last,
             last_record: recovered.map_or(Lsn::ZERO, |tail| tail.last_lsn),
+            end: head.map(|head| FramePlace {
+                segment: head.segment,
+                offset: head.offset,
+                chain: head.chain,
+            }),
             spares: VecDeque::new(),
             next_spare: SpareId(0),
             recycling: 0,
@@ -365,15 +375,13 @@ impl Log {
         frame.buffer.set_window(begin..whole);
         let block = u32::try_from(BLOCK_SIZE).expect("a block is small");
         let frame_offset = head.offset.max(block);
-        self.head = Some(Head {
-            offset: frame_offset + header.frame_length,
-            chain: header.header_crc,
-            ..head
-        });
+        let (next, chain) = (frame_offset + header.frame_length, header.header_crc);
+        self.head = Some(Head { offset: next, chain, ..head });
         self.pending_bytes -= payload;
         self.in_flight = Some(InFlight {
             segment: head.segment,
             frame_offset,
+            end: FramePlace { segment: head.segment, offset: next, chain },
             last_lsn: header.last_lsn(),
             payload,
             address: frame.buffer.as_ptr().addr(),
@@ -426,6 +434,7 @@ impl Log {
         }
         self.durable = written.last_lsn;
         self.last_record = written.last_lsn;
+        self.end = Some(written.end);
         if planted!("appended-called-durable") {
             self.durable = self.appended;
         }
@@ -456,6 +465,19 @@ impl Log {
     #[must_use]
     pub fn last_record(&self) -> Lsn {
         self.last_record
+    }
+
+    /// Where the frame after the newest durable one begins, if it fits its segment; `None` while
+    /// the log has no segment.
+    #[must_use]
+    pub fn end(&self) -> Option<FramePlace> {
+        self.end
+    }
+
+    /// The record appended last; that of an earlier boot if there was none in this one.
+    #[must_use]
+    pub fn last_appended(&self) -> Lsn {
+        if self.appended == self.durable { self.last_record } else { self.appended }
     }
 
     /// The record appended last.

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::arguments::PlogMirror;
 use crate::console::{Console, complain};
 use crate::exit_status::ExitStatus;
+use crate::json_bytes::put_bytes;
 use crate::node_files::identity_of;
 use crate::node_files::log_files::{LogFiles, LogFilesError, find_logs};
 use crate::node_files::mirrored_core::{MirrorError, MirroredCore};
@@ -118,17 +119,6 @@ fn key_line(core: u16, shown: &ShownKey<'_>) -> Value {
         None => line["deleted"] = true.into(),
     }
     line
-}
-
-/// Bytes under `name` when they are text, else in hexadecimal digits under `name_hex`.
-fn put_bytes(line: &mut Value, name: &str, bytes: &[u8]) {
-    match str::from_utf8(bytes) {
-        Ok(text) => line[name] = text.into(),
-        Err(_) => {
-            let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-            line[format!("{name}_hex")] = digits.into();
-        }
-    }
 }
 
 /// What the mirror of a core stands at.

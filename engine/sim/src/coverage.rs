@@ -146,6 +146,22 @@ coverage! {
     follower_reads,
     /// Commands that followers refused.
     follower_refusals,
+    /// Lines that tails kept.
+    tail_lines,
+    /// Of these, changes, …
+    tail_changes,
+    /// … and states.
+    tail_states,
+    /// Entities that were told to tails as a whole, because their node took them over.
+    tail_resets,
+    /// Passes over all entities of a core that tails came to the end of.
+    tail_passes,
+    /// Tails that died, and went on from the last line that they kept.
+    tails_died,
+    /// Questions of tails that were refused for a while.
+    tail_refusals,
+    /// Positions from which a tail could not go on.
+    tail_gone,
     /// Nodes frozen.
     freezes,
     /// Clocks that jumped.
@@ -313,6 +329,7 @@ impl Coverage {
 
     /// Adds what the shards counted.
     pub fn add_counters(&mut self, counters: &Counters) {
+        self.tail_gone += counters.tail_gone;
         self.pre_authorised += counters.pre_authorised;
         self.prepares += counters.prepares;
         self.duels += counters.lost_rounds;

@@ -32,6 +32,8 @@ pub struct Mix {
     pub workload: Workload,
     /// Bytes of a segment.
     pub segment_size: u32,
+    /// Bytes at which a frame is closed; `None`: a quarter of a segment.
+    pub frame_size_max: Option<u32>,
     /// Segments that a log may have.
     pub segments_max: usize,
     /// Whether new segments hold old frames.
@@ -42,6 +44,8 @@ pub struct Mix {
     pub mirrors: bool,
     /// Followers in each run; without, there is one in every thirteenth.
     pub followers: u8,
+    /// Tails in each run, each of another node.
+    pub tails: u8,
 }
 
 /// Times of a simulated cluster: short, so that runs are.
@@ -71,6 +75,13 @@ fn little_memory(config: &mut ShardConfig) {
         all: Rate { entries: 30, bytes: 100 << 10 },
         peer: Rate { entries: 20, bytes: 0 },
     };
+}
+
+/// Pages of a few frames, of a log that is kept for a while.
+fn little_pages(config: &mut ShardConfig) {
+    always_cleaning(config);
+    config.log_hold_bytes = 512 << 10;
+    config.tail_read_bytes = 16 << 10;
 }
 
 fn no_lease(config: &mut ShardConfig) {
@@ -134,11 +145,13 @@ const PLAIN: Mix = Mix {
     configure: short_times,
     workload: Workload::ALL_KINDS,
     segment_size: 128 << 10,
+    frame_size_max: None,
     segments_max: usize::MAX,
     recycles: false,
     drift_ppm_max: 0,
     mirrors: false,
     followers: 0,
+    tails: 0,
 };
 
 const SLOW_DISKS: Faults = Faults { write_max_us: 3_000, read_max_us: 1_000, ..Faults::NONE };
@@ -318,11 +331,13 @@ pub const MIXES: &[Mix] = &[
         configure: little_of_everything,
         workload: Workload { entities: 8, large_values: 50, ..Workload::ALL_KINDS },
         segment_size: 64 << 10,
+        frame_size_max: None,
         segments_max: usize::MAX,
         recycles: true,
         drift_ppm_max: 50_000,
         mirrors: false,
         followers: 0,
+        tails: 0,
     },
     Mix {
         name: "mirrors",
@@ -404,6 +419,29 @@ pub const MIXES: &[Mix] = &[
         rates: Rates { crashes: 6, cuts: 4, follower_crashes: 4, follower_cuts: 4, ..Rates::NONE },
         transport: Transport::Datagrams,
         followers: 1,
+        ..PLAIN
+    },
+    Mix {
+        name: "tailed",
+        about: "three tails that die and go on; a follower; little log kept, crashes, lost disks",
+        faults: Faults { loss: 5_000, delay_max_us: 1_000, ..SLOW_DISKS },
+        rates: Rates {
+            crashes: 8,
+            crashes_between_outputs: 3,
+            all_crash: 1,
+            isolations: 2,
+            wipes: 1,
+            follower_crashes: 4,
+            follower_cuts: 6,
+            ..Rates::NONE
+        },
+        configure: little_pages,
+        workload: Workload { entities: 10, large_values: 60, ..Workload::ALL_KINDS },
+        segment_size: 64 << 10,
+        frame_size_max: Some(4 << 10),
+        recycles: true,
+        followers: 1,
+        tails: 3,
         ..PLAIN
     },
 ];

@@ -190,6 +190,18 @@ pub const PLANTS: &[Plant] = &[
         "followers",
         "a follower is told from when on before that can be swept",
     ),
+    plant("page-end-skips-lines", "tailed", "a page of changes that is full drops what it read"),
+    plant(
+        "position-beyond-the-line",
+        "tailed",
+        "a line's position says that the rest of its entry was told, too",
+    ),
+    plant("take-over-not-told", "tailed", "an entity that a node takes over is not told to tails"),
+    plant(
+        "pass-tells-older-states",
+        "tailed",
+        "a pass tells states of keys whose later changes were told",
+    ),
 ];
 
 /// The planted bug of that name.

@@ -111,13 +111,14 @@ impl<M: StateMachine> Entity<M> {
             chain: self.chain,
         };
         self.last_lsn = context.append_lazily(&mark);
+        // Right behind the mark: so who reads the log tells it from an image that jumps.
+        self.log_image_if_due(context);
         context.tell_followers(self.id, entry, self.chain, Some((record.accepted, id, &value)));
         if tell {
             self.tell_peers(context, &slot, entry);
         }
         context.slot_pool.give(slot);
         self.end_proposal(context, entry, id);
-        self.log_image_if_due(context);
         true
     }
 

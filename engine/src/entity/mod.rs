@@ -40,6 +40,7 @@ pub(crate) mod open_entries;
 mod proposer;
 mod read_check;
 mod recovery;
+mod tell_state;
 
 /// How far beyond its contiguous entries a replica votes; messages for entries further ahead are
 /// taken as lost, but for what they say of `max_chosen`.

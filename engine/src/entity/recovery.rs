@@ -106,12 +106,26 @@ impl<M: StateMachine> Entity<M> {
                 return;
             }
             slot.restore_record(held.record);
+            let before = self.applied;
             self.apply_recovered(context);
-            if let Some(chain) = held.chain {
-                self.check_logged_chain(context, held.entry, chain);
+            match held.chain {
+                Some(chain) => self.check_logged_chain(context, held.entry, chain),
+                None if self.applied > before => self.mark_applied(context),
+                None => {}
             }
         }
         self.max_chosen = self.max_chosen.max(self.applied);
+    }
+
+    /// A crash took the mark of the entry just applied: see [`marks`](crate::shard::marks).
+    fn mark_applied(&mut self, context: &mut Context) {
+        let last =
+            self.last.as_ref().and_then(|last| Some((last.value_id, last.decided.as_ref()?)));
+        let Some((value_id, (ballot, _))) = last else { return };
+        context.counters.marks_made_up_for += 1;
+        let (entity, entry, chain) = (self.id, self.applied, self.chain);
+        let mark = LogRecord::Chosen { entity, entry, ballot: *ballot, value_id, chain };
+        self.last_lsn = context.append_lazily(&mark);
     }
 
     fn apply_recovered(&mut self, context: &mut Context) {

@@ -55,11 +55,14 @@ pub(super) enum Route {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum SessionCommand {
     Auth,
+    CertusChanges,
     CertusCheckpoint,
     CertusCleaner,
-    CertusMember,
+    CertusEntities,
     CertusEntity,
+    CertusMember,
     CertusOnce,
+    CertusState,
     CertusStatus,
     ClientGetName,
     ClientId,
@@ -452,6 +455,16 @@ const CERTUS_SUBCOMMANDS: &[Spec] = &[
         ..CERTUS
     },
     Spec {
+        name: "certus|changes",
+        usage: "<core> <position>|NOW [MATCH <pattern>] [COUNT <count>]",
+        summary: "Returns what changed on a core after a position; NOW: where its log ends.",
+        arity: -4,
+        flags: &["readonly"],
+        categories: &["@read", "@slow"],
+        route: Route::Session(Do::CertusChanges),
+        ..CERTUS
+    },
+    Spec {
         name: "certus|checkpoint",
         summary: "Begins a checkpoint on every core of this node, and says its numbers as JSON.",
         arity: 2,
@@ -468,6 +481,16 @@ const CERTUS_SUBCOMMANDS: &[Spec] = &[
         flags: ADMIN_FLAGS,
         categories: ADMIN_CATEGORIES,
         route: Route::Session(Do::CertusCleaner),
+        ..CERTUS
+    },
+    Spec {
+        name: "certus|entities",
+        usage: "<core> <entity>|FIRST [COUNT <count>]",
+        summary: "Lists entities of a core after one of them, in a fixed order.",
+        arity: -4,
+        flags: &["readonly"],
+        categories: &["@read", "@slow"],
+        route: Route::Session(Do::CertusEntities),
         ..CERTUS
     },
     Spec {
@@ -499,6 +522,16 @@ const CERTUS_SUBCOMMANDS: &[Spec] = &[
         flags: &["write", "denyoom"],
         categories: &["@write", "@slow"],
         route: Route::Session(Do::CertusOnce),
+        ..CERTUS
+    },
+    Spec {
+        name: "certus|state",
+        usage: "<entity> [MATCH <pattern>]",
+        summary: "Returns the keys of an entity as this node has them, with values and versions.",
+        arity: -3,
+        flags: &["readonly"],
+        categories: &["@read", "@slow"],
+        route: Route::Session(Do::CertusState),
         ..CERTUS
     },
     Spec {

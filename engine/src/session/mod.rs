@@ -50,6 +50,7 @@ mod node_info;
 #[cfg(test)]
 mod replies_test;
 mod settings;
+mod tail_commands;
 mod wording;
 
 use crate::session::client_name::ClientName;
@@ -221,6 +222,13 @@ impl Session {
                 None => wording::unknown_member_order(arguments),
             },
             SessionCommand::CertusOnce => return self.once(arguments),
+            SessionCommand::CertusChanges => {
+                return tail_commands::changes(arguments, self.info.core_count);
+            }
+            SessionCommand::CertusEntities => {
+                return tail_commands::entities(arguments, self.info.core_count);
+            }
+            SessionCommand::CertusState => return tail_commands::state(arguments),
             SessionCommand::Help => command_listing::help(&arguments[0]),
             SessionCommand::Container => wording::wrong_arity(specification.name),
         })

@@ -126,6 +126,9 @@ impl<M: StateMachine> Shard<M> {
                 let value = self.inspect_abstaining(id);
                 self.context.answer(origin, value, Entry::ZERO);
             }
+            EntityRequest::State { .. } | EntityRequest::Core(_) => {
+                self.context.turn_away(origin, errors::tail_not_whole());
+            }
             EntityRequest::Command(_) if self.context.config.is_follower() => {
                 self.context.turn_away(origin, errors::follower_abstains());
             }

@@ -2,19 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use net::peer::message::PeerMessage;
+use net::peer::message::{EntityImage, PeerMessage};
 use plog::vocabulary::{AcceptorId, EntityId, Entry};
 
 use crate::entity::Entity;
 use crate::shard::loading::Parked;
-use crate::shard::pace::CatchUpRates;
+use crate::shard::pace::{CatchUpRates, IMAGE_ENTRIES};
 use crate::shard::{Reach, Room, Shard};
 use crate::state_machine::StateMachine;
 use crate::status::as_u64;
 use crate::time::Time;
-
-/// Entities caught up at a time; with it the memory and traffic of a sweep is bounded.
-const CATCHING_UP_MAX: usize = 64;
 
 /// Entities known to be behind. A walk asks for its next page when nothing waits that its peer
 /// showed, so those that wait are no more than a page of each core of the peers.
@@ -87,7 +84,8 @@ impl<M: StateMachine> Shard<M> {
             return;
         }
         let now = self.context.now;
-        while self.catching_up.under_way.len() < CATCHING_UP_MAX {
+        let window = self.pace.window();
+        while self.catching_up.under_way.len() < window {
             let is_time = |peer| self.pace.opens_at(peer) <= now;
             let Some((id, chosen, from)) = self.catching_up.next_found(is_time) else { break };
             if self.known_chosen(id) < chosen {
@@ -106,7 +104,7 @@ impl<M: StateMachine> Shard<M> {
     /// Lets the next entities below their floors catch up, while this core rejoins.
     fn catch_up_to_floors(&mut self) {
         // As many tries as there are places: one that finds no memory is tried again later.
-        for _ in self.catching_up.under_way.len()..CATCHING_UP_MAX {
+        for _ in self.catching_up.under_way.len()..self.pace.window() {
             if self.pace.opens_for_all_at() > self.context.now {
                 return;
             }
@@ -122,7 +120,7 @@ impl<M: StateMachine> Shard<M> {
     /// When an entity that waits for the pace may be asked for, if one does.
     fn pace_lets_go_on_at(&self) -> Option<Time> {
         let catching_up = self.catching_up.under_way.len();
-        if catching_up >= CATCHING_UP_MAX {
+        if catching_up >= self.pace.window() {
             return None; // whichever is done first lets the next begin
         }
         let found = self.catching_up.found.keys().map(|peer| self.pace.opens_at(*peer)).min();
@@ -143,17 +141,26 @@ impl<M: StateMachine> Shard<M> {
         self.pace.rates()
     }
 
-    /// Counts what a peer sent for catching up, asked for by a sweep or not.
+    /// Counts what a peer sent for catching up, asked for by a sweep or not, and by itself.
     pub(super) fn count_caught_up(&mut self, from: AcceptorId, message: &PeerMessage) {
         let (entries, bytes) = match message {
             PeerMessage::CatchUpAnswer(answer) => {
                 let bytes = answer.entries.iter().map(|entry| entry.value.bytes.len()).sum();
-                (answer.entries.len(), bytes)
+                (as_u64(answer.entries.len()), bytes)
             }
-            PeerMessage::Image(image) => (1, image.state.len()),
+            PeerMessage::Image(image) => (IMAGE_ENTRIES, image.state.len()),
             _ => return,
         };
-        let (entries, bytes) = (as_u64(entries), as_u64(bytes));
+        self.count_caught_up_as(from, entries, bytes);
+    }
+
+    /// Counts a whole entity that came with others on a page.
+    pub(super) fn count_transferred(&mut self, from: AcceptorId, image: &EntityImage) {
+        self.count_caught_up_as(from, 1, image.state.len());
+    }
+
+    fn count_caught_up_as(&mut self, from: AcceptorId, entries: u64, bytes: usize) {
+        let bytes = as_u64(bytes);
         self.context.counters.catch_up_bytes += bytes;
         self.pace.charge(self.context.now, from, entries, bytes);
     }

@@ -132,6 +132,8 @@ impl<M: StateMachine> Shard<M> {
             Purpose::CatchUp(job, position) => self.handle_served(job, position, record()),
             Purpose::Copy(run) => self.handle_copied(run, location, blocks),
             Purpose::Transfer(page, run) => self.handle_transfer_read(page, run, location, blocks),
+            Purpose::Changes(page) => self.handle_changes_read(page, blocks),
+            Purpose::ChangedValue(page) => self.handle_changed_value(page, record()),
         }
         self.settle_memory();
     }
@@ -201,6 +203,7 @@ impl<M: StateMachine> Shard<M> {
         let place = self.entities.get(id).expect("just put there").place;
         self.context.counters.large_loads += u64::from(place.is_large());
         self.checkpoint_loaded(id);
+        self.marked(id);
         self.unpark(id, loading.parked);
     }
 
@@ -210,6 +213,7 @@ impl<M: StateMachine> Shard<M> {
         self.loading_bytes -= loading.bytes;
         self.abstaining.add_unreadable(id);
         self.checkpoint_loaded(id);
+        self.marked(id);
         let _ = self.catching_up.caught_up(id);
         if let Some(following) = &mut self.following {
             following.note_lag(id, false);

@@ -35,6 +35,10 @@ pub(crate) enum Purpose {
     Copy(u64),
     /// The n-th stretch of images of a page for a peer.
     Transfer(u64, usize),
+    /// A stretch of the log for a tail.
+    Changes(u64),
+    /// The value that an entry of such a stretch names.
+    ChangedValue(u64),
 }
 
 /// Reads handed to the world at a time.

@@ -237,6 +237,6 @@ impl<M: StateMachine> Shard<M> {
 pub(super) fn is_write<M: StateMachine>(request: &EntityRequest) -> bool {
     match request {
         EntityRequest::Command(command) => M::is_write(&command.arguments),
-        EntityRequest::Inspect => false,
+        EntityRequest::Inspect | EntityRequest::State { .. } | EntityRequest::Core(_) => false,
     }
 }

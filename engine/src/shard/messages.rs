@@ -93,7 +93,7 @@ impl<M: StateMachine> Shard<M> {
             PeerMessage::Transfer(request) => self.answer_transfer(from, request),
             PeerMessage::TransferPage(page) => self.handle_transfer_page(from, page),
             PeerMessage::Image(ref image) if self.took_transferred(from, image) => {
-                self.count_caught_up(from.acceptor, &message);
+                self.count_transferred(from.acceptor, image);
                 self.message_for_entity(from, message);
             }
             PeerMessage::FollowAnswer(answer) => self.handle_follow_answer(from, answer),

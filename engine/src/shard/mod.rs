@@ -41,6 +41,7 @@ use crate::membership::Membership;
 use crate::request::{EntityRequest, Reply, Ticket};
 use crate::shard::abstaining::Abstaining;
 use crate::shard::catching_up::CatchingUp;
+use crate::shard::changes::ChangePages;
 use crate::shard::checkpointing::Checkpointing;
 use crate::shard::cleaning::Cleaning;
 use crate::shard::consumers::Consumers;
@@ -49,6 +50,7 @@ use crate::shard::following::{Following, may_say};
 use crate::shard::lag::Lags;
 use crate::shard::loading::Loading;
 use crate::shard::log_reads::LogReads;
+use crate::shard::marks::Unmarked;
 use crate::shard::membership::Versions;
 use crate::shard::memory::{Room, is_write};
 use crate::shard::pace::Pace;
@@ -80,6 +82,7 @@ pub use crate::shard::pace::{CatchUpRates, Rate, share_of_rate};
 
 mod abstaining;
 mod catching_up;
+mod changes;
 mod checkpointing;
 mod cleaning;
 mod consumers;
@@ -91,6 +94,7 @@ mod generations;
 mod lag;
 mod loading;
 mod log_reads;
+mod marks;
 mod membership;
 mod memory;
 mod messages;
@@ -169,6 +173,10 @@ pub struct Shard<M: StateMachine> {
     transfer: Option<Transfer>,
     /// The same for others.
     transfer_pages: TransferPages,
+    /// What tails ask.
+    change_pages: ChangePages,
+    /// Entries that the log calls chosen without the mark that tails look for.
+    unmarked: Unmarked,
     /// Of a follower's core: whom it follows. A replica's has none.
     following: Option<Box<Following>>,
     /// A later generation of this replica is about.
@@ -218,6 +226,8 @@ impl<M: StateMachine> Shard<M> {
             settling: None,
             transfer: None,
             transfer_pages: TransferPages::default(),
+            change_pages: ChangePages::default(),
+            unmarked: Unmarked::default(),
             following: config.is_follower().then(Box::default),
             is_superseded: false,
             relays: Relays::default(),
@@ -268,6 +278,7 @@ impl<M: StateMachine> Shard<M> {
         }
         let known = index.len();
         index.note(&RecordSummary::of(record), location);
+        self.unmarked.note(record);
         let is_new = index.len() > known;
         if is_new {
             self.entities.insert(Entity::new(id));
@@ -293,6 +304,7 @@ impl<M: StateMachine> Shard<M> {
         let advances = if self.keeps_lags() { self.context.config.lag_entities_max } else { 0 };
         self.context.log.index_mut().keep_advances(advances);
         self.checkpointing = Checkpointing::after(checkpoint, self.log_config.segment_size);
+        self.begin_marking();
     }
 
     // What happened.
@@ -307,6 +319,13 @@ impl<M: StateMachine> Shard<M> {
     ) {
         self.context.now = now;
         let origin = Origin::Client(ticket);
+        let request = match request {
+            EntityRequest::Core(question) => {
+                self.answer_tail(ticket, question);
+                return;
+            }
+            request => request,
+        };
         if self.context.commands_held >= self.context.config.waiting_commands_max {
             self.context.counters.busy += 1;
             self.context.turn_away(origin, errors::busy());
@@ -333,6 +352,12 @@ impl<M: StateMachine> Shard<M> {
         }
         if self.entities.get(entity).is_none() && self.is_far_over_memory() {
             self.turn_away_for_memory(origin);
+            return;
+        }
+        if let EntityRequest::State { .. } = request
+            && self.is_unknown(entity)
+        {
+            self.answer_no_state(origin);
             return;
         }
         match self.reach(entity) {
@@ -377,6 +402,11 @@ impl<M: StateMachine> Shard<M> {
                 let value = entity.inspect(context);
                 context.answer(origin, value, entity.applied());
             }
+            EntityRequest::State { pattern } => {
+                let value = entity.tell_state(context, pattern.as_deref());
+                context.answer(origin, value, entity.applied());
+            }
+            EntityRequest::Core(_) => unreachable!("answered before an entity is looked for"),
         });
     }
 
@@ -502,6 +532,9 @@ impl<M: StateMachine> Shard<M> {
         self.continue_rejoining();
         self.continue_membership();
         self.continue_settling();
+        if self.unmarked.next_due().is_some() {
+            self.continue_marking();
+        }
         self.settle_memory();
     }
 
@@ -572,6 +605,7 @@ impl<M: StateMachine> Shard<M> {
             self.checkpointing.next_due(self.context.now),
             self.cleaning.next_due(self.context.now),
             self.consumers.next_due(),
+            self.unmarked.next_due(),
         ];
         timers.into_iter().flatten().min()
     }

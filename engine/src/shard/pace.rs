@@ -14,10 +14,23 @@ use crate::time::Time;
 /// So much of a second's worth may come at once after a pause, in microseconds.
 const BURST_US: u64 = 100_000;
 
+/// A whole entity that was asked for alone counts as so many entries: it takes about as much of
+/// both sides, with the question, the state that is encoded and the image that is logged.
+pub(crate) const IMAGE_ENTRIES: u64 = 8;
+
+/// Entities asked for at a time: with it the memory and traffic of a sweep is bounded.
+const WINDOW_MAX: usize = 64;
+const WINDOW_MIN: usize = 8;
+
+/// With a limit on entries, no more entities are asked for at a time than may come as a whole in so
+/// many microseconds: what comes together keeps a core from its clients meanwhile.
+const WINDOW_US: u64 = 2_000;
+
 /// A rate in both measures, per second; 0 is no limit.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Rate {
-    /// Chosen entries; a whole entity counts as one.
+    /// Chosen entries; a whole entity counts as eight, or as one if it comes with many others on a
+    /// page.
     pub entries: u64,
     /// Bytes of values, and of whole entities.
     pub bytes: u64,
@@ -88,6 +101,17 @@ impl Pace {
         *self = Self::new(rates);
     }
 
+    /// How many entities may catch up at a time.
+    pub(crate) fn window(&self) -> usize {
+        let limits = [self.rates.all.entries, self.rates.peer.entries];
+        let Some(limit) = limits.into_iter().filter(|limit| *limit > 0).min() else {
+            return WINDOW_MAX;
+        };
+        let entities =
+            u128::from(limit) * u128::from(WINDOW_US) / u128::from(1_000_000 * IMAGE_ENTRIES);
+        usize::try_from(entities).unwrap_or(WINDOW_MAX).clamp(WINDOW_MIN, WINDOW_MAX)
+    }
+
     /// Counts what a peer sent.
     pub(crate) fn charge(&mut self, now: Time, from: AcceptorId, entries: u64, bytes: u64) {
         self.all.charge(now, self.rates.all, entries, bytes);
@@ -117,6 +141,16 @@ mod tests {
 
     fn pace(all: Rate, peer: Rate) -> Pace {
         Pace::new(CatchUpRates { all, peer })
+    }
+
+    #[test]
+    fn fewer_are_asked_for_at_a_time_where_entries_are_limited() {
+        let rate = |entries| Rate { entries, bytes: 0 };
+        assert_eq!(pace(rate(0), rate(0)).window(), 64);
+        assert_eq!(pace(rate(80_000), rate(0)).window(), 20);
+        assert_eq!(pace(rate(80_000), rate(40_000)).window(), 10);
+        assert_eq!(pace(rate(1), rate(u64::MAX)).window(), 8);
+        assert_eq!(pace(rate(0), rate(u64::MAX)).window(), 64);
     }
 
     #[test]

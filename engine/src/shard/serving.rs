@@ -142,7 +142,7 @@ impl<M: StateMachine> Shard<M> {
 }
 
 /// The bytes of the value `id` in a record that should hold them.
-fn value_in(record: LogRecord, entity: EntityId, id: ValueId) -> Option<Rc<[u8]>> {
+pub(super) fn value_in(record: LogRecord, entity: EntityId, id: ValueId) -> Option<Rc<[u8]>> {
     if record.entity() != entity {
         return None;
     }

@@ -58,6 +58,19 @@ pub trait StateMachine: Default + Debug {
     /// When the bytes are not an encoding of a state.
     fn decode(bytes: &[u8]) -> Result<Self, InvalidState>;
 
+    /// Shows each key that encoded effects change, with its value after them; `None`: it is gone.
+    ///
+    /// # Errors
+    ///
+    /// When the bytes are not an encoding of effects; some may have been shown by then.
+    fn each_change(
+        effects: &[u8],
+        show: impl FnMut(&[u8], Option<&[u8]>),
+    ) -> Result<(), InvalidState>;
+
+    /// Shows each key with its value and the entry of its last change, in a fixed order.
+    fn each_key(&self, show: impl FnMut(&[u8], &[u8], Entry));
+
     /// Approximate memory used, in bytes. Replicas decide by it, so it never changes for a state.
     fn memory_bytes(&self) -> usize;
 

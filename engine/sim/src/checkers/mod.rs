@@ -48,6 +48,7 @@ pub mod promises;
 pub mod recovery;
 mod rejoin;
 pub mod reveal;
+pub mod tail;
 mod votes;
 
 /// What a rule remembers, for looking things up only: in which order they stand, differs between

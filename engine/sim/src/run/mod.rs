@@ -26,6 +26,7 @@ use crate::world::{Lagging, World, WorldConfig};
 mod divergence;
 mod followers;
 mod membership;
+mod tails;
 
 /// The clients come to an end within this time, whatever happens before the schedule is over: else
 /// a cluster that lost its majority for good would be a run without an end.
@@ -151,6 +152,7 @@ struct Run<'a> {
     /// What operators want of the membership.
     goals: Vec<membership::Goal>,
     members_random: Random,
+    tails: Vec<tails::SimTail>,
 }
 
 /// Runs a plan to its end, or to the first violation.
@@ -164,6 +166,7 @@ pub fn run(plan: &Plan) -> Report {
         transport: mix.transport,
         configure: mix.configure,
         segment_size: mix.segment_size,
+        frame_size_max: mix.frame_size_max,
         segments_max: mix.segments_max,
         recycles: mix.recycles,
         drift_ppm_max: mix.drift_ppm_max,
@@ -178,6 +181,7 @@ pub fn run(plan: &Plan) -> Report {
         world.may_be_damaged(*victim);
     }
     world.advance(BEGIN_US);
+    let tails = tails::tails(plan.seed, mix, &world);
     let mut run = Run {
         plan,
         world,
@@ -187,6 +191,7 @@ pub fn run(plan: &Plan) -> Report {
         follower_asked: Vec::new(),
         goals: Vec::new(),
         members_random: Random::stream(plan.seed, "members"),
+        tails,
     };
     let result = run.phases();
     run.report(result)
@@ -209,6 +214,7 @@ impl Run<'_> {
         self.followers_in_step()?;
         self.convergence(&chosen, &checked.states)?;
         self.follower_replies()?;
+        self.tails_tell_everything(&chosen)?;
         self.files_say_the_same()?;
         self.divergence()?;
         let compared = self.world.checker.compared;
@@ -229,6 +235,7 @@ impl Run<'_> {
         while !self.clients.all_asked() {
             self.clients.turn(&mut self.world);
             self.ask_followers();
+            self.step_tails()?;
             self.happen();
             let pause = 1 + random.below(2_000);
             self.world.advance(pause);

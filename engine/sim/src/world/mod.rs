@@ -9,9 +9,12 @@ use std::collections::BTreeMap;
 use engine::abstention::Abstention;
 use engine::config::ShardConfig;
 use engine::context::Event as ShardEvent;
-use engine::request::{Command, EntityRequest, Freshness, Reply, Ticket};
+use engine::request::{
+    ChangesQuestion, Command, CoreQuestion, EntityRequest, Freshness, Reply, Ticket,
+};
 use engine::shard::{PLogRead, PeerCore, StringShard};
 use engine::status::Counters;
+use engine::tail::Question;
 use net::peer::message::PeerMessage;
 use net::resp::arguments::Arguments;
 use net::resp::slot::{entity_of, shard_of};
@@ -92,6 +95,8 @@ pub struct WorldConfig {
     pub configure: fn(&mut ShardConfig),
     /// Bytes of a segment.
     pub segment_size: u32,
+    /// Bytes at which a frame is closed; `None`: a quarter of a segment.
+    pub frame_size_max: Option<u32>,
     /// Segments that a log may have.
     pub segments_max: usize,
     /// Whether new segments are old files that hold their frames still.
@@ -127,6 +132,7 @@ impl WorldConfig {
             transport: Transport::Datagrams,
             configure: |_| {},
             segment_size: 256 << 10,
+            frame_size_max: None,
             segments_max: usize::MAX,
             recycles: false,
             drift_ppm_max: 0,
@@ -465,6 +471,38 @@ impl World {
         shard.handle_request(now, ticket, entity, request);
         self.pump(to);
         sequence
+    }
+
+    /// Asks a core of a node what a tail wants to know, `count` lines or entities of it at most.
+    ///
+    /// # Panics
+    ///
+    /// When the node is down.
+    pub fn ask_tail(&mut self, node: u8, core: u16, question: Question, count: usize) -> u64 {
+        let of_core = EntityId((u64::from(core) * 16) << 48);
+        let (entity, request) = match question {
+            Question::Changes(after) => {
+                let changes = ChangesQuestion { after, pattern: None, count };
+                (of_core, EntityRequest::Core(CoreQuestion::Changes(Box::new(changes))))
+            }
+            Question::Entities(after) => {
+                (of_core, EntityRequest::Core(CoreQuestion::Entities { after, count }))
+            }
+            Question::State(entity) => (entity, EntityRequest::State { pattern: None }),
+        };
+        self.request(node, entity, request)
+    }
+
+    /// How many cores a node has.
+    #[must_use]
+    pub fn core_count(&self, node: u8) -> u16 {
+        self.nodes[usize::from(node)].core_count()
+    }
+
+    /// How often a node was started, also with other disks.
+    #[must_use]
+    pub fn starts(&self, node: u8) -> u32 {
+        self.nodes[usize::from(node)].starts
     }
 
     /// Asks a node what it knows of a key's entity.

@@ -214,12 +214,13 @@ impl Node {
         &self,
         core: CoreId,
         segment_size: u32,
+        frame_size_max: u32,
         segments_max: usize,
     ) -> LogConfig {
         let identity = self.log_identity(core);
         let mut config = LogConfig::for_identity(identity);
         config.segment_size = segment_size;
-        config.frame_size_max = segment_size / 4;
+        config.frame_size_max = frame_size_max;
         if segments_max < usize::MAX {
             config.segments_max = segments_max;
             config.pending_bytes_max = 2 * usize::try_from(segment_size).expect("32 bits fit");

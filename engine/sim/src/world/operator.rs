@@ -138,6 +138,7 @@ impl World {
             let log_config = self.nodes[index].log_config(
                 id,
                 self.config.segment_size,
+                self.config.frame_size_max.unwrap_or(self.config.segment_size / 4),
                 self.config.segments_max,
             );
             self.core(id).disk.tidy();

@@ -178,6 +178,21 @@ impl StateMachine for Strings {
         image::decode(bytes)
     }
 
+    fn each_change(
+        effects: &[u8],
+        mut show: impl FnMut(&[u8], Option<&[u8]>),
+    ) -> Result<(), InvalidState> {
+        Effects::new(effects).try_for_each(|effect| {
+            let effect = effect?;
+            show(effect.key, effect.value);
+            Ok(())
+        })
+    }
+
+    fn each_key(&self, mut show: impl FnMut(&[u8], &[u8], Entry)) {
+        self.iter().for_each(|(key, value, version)| show(key, value, version));
+    }
+
     fn memory_bytes(&self) -> usize {
         size_of::<Self>() + self.content_bytes + self.keys.len() * KEY_OVERHEAD_BYTES
     }

@@ -190,7 +190,8 @@ pub struct ConsensusTable {
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CatchUpTable {
-    /// Entries from all peers, or entities taken over as a whole.
+    /// Entries from all peers; an entity taken over as a whole counts as eight, or as one on a page
+    /// with many others.
     pub rate_entries_per_s: u64,
     /// Bytes of values from all peers.
     pub rate_bytes_per_s: u64,

@@ -699,7 +699,9 @@ fn take_request(
 fn intent_of(request: &EntityRequest) -> Intent {
     const READS: [&[u8]; 5] = [b"GET", b"MGET", b"EXISTS", b"STRLEN", b"TYPE"];
     match request {
-        EntityRequest::Inspect => Intent::Read,
+        EntityRequest::Inspect | EntityRequest::State { .. } | EntityRequest::Core(_) => {
+            Intent::Read
+        }
         EntityRequest::Command(command) => {
             let name = command.arguments.get(0).unwrap_or_default();
             let reads = READS.iter().any(|read| name.eq_ignore_ascii_case(read));
