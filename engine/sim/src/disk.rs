@@ -148,7 +148,11 @@ impl Disk {
         for (number, block) in bytes.chunks(BLOCK_SIZE).enumerate() {
             if survives(number) {
                 let begin = offset + number * BLOCK_SIZE;
-                file.bytes_mut(begin..begin + BLOCK_SIZE).copy_from_slice(block);
+                if begin == file.written.len() {
+                    file.written.extend_from_slice(block); // without zeros first
+                } else {
+                    file.bytes_mut(begin..begin + BLOCK_SIZE).copy_from_slice(block);
+                }
             }
         }
     }

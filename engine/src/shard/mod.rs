@@ -607,7 +607,16 @@ impl<M: StateMachine> Shard<M> {
             self.consumers.next_due(),
             self.unmarked.next_due(),
         ];
-        timers.into_iter().flatten().min()
+        // As a loop: this is asked after everything that happened, and most of these are none.
+        let mut first: Option<Time> = None;
+        for due in timers {
+            if let Some(due) = due
+                && first.is_none_or(|first| due < first)
+            {
+                first = Some(due);
+            }
+        }
+        first
     }
 
     /// How many spare segments the log would like to have made; none if it is never appended to.
