@@ -192,6 +192,8 @@ pub(crate) struct Context {
     pub(crate) links_up: [u16; REPLICAS_MAX],
     /// Until when read checks ask others first, per acceptor: it left one unanswered.
     passed_over_until: [Time; REPLICAS_MAX],
+    /// Who was away and has not made up for it yet, one bit each: read checks ask others first.
+    pub(crate) catching_up: u8,
     /// Commands held by the shard's entities, in whatever stage.
     pub(crate) commands_held: usize,
     /// Bytes of state held by the shard's entities.
@@ -246,6 +248,7 @@ impl Context {
             slot_pool: SlotPool::default(),
             followers: Followers::default(),
             links_up: [0; REPLICAS_MAX],
+            catching_up: 0,
             passed_over_until: [Time::default(); REPLICAS_MAX],
             commands_held: 0,
             state_bytes: 0,
@@ -315,9 +318,11 @@ impl Context {
         self.links_up[peer.index()] > 0
     }
 
-    /// Whether read checks had better ask others than `peer`: it abstains, or is slow.
+    /// Whether read checks had better ask others than `peer`: it abstains, is slow, or has much to
+    /// make up for.
     pub(crate) fn is_passed_over(&self, peer: AcceptorId) -> bool {
-        self.now < self.passed_over_until[peer.index()]
+        let catches_up = self.catching_up & (1 << peer.0) != 0;
+        catches_up || self.now < self.passed_over_until[peer.index()]
     }
 
     /// `peer` left a read check unanswered.

@@ -494,7 +494,7 @@ impl<M: StateMachine> Entity<M> {
             proposal.deadlines().for_each(&mut sooner);
         }
         if let Some(round) = &self.read_round {
-            sooner(round.sent_at.after_us(retry));
+            sooner(round.retry_at);
             round.reads.iter().for_each(|read| sooner(read.deadline));
         }
         if let Some(round) = &self.catch_up {

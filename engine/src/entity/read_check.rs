@@ -13,6 +13,9 @@ use crate::entity::{Entity, Waiting};
 use crate::state_machine::StateMachine;
 use crate::time::Time;
 
+/// The peers that a majority can do without are asked, too, after this part of the retry.
+const SPARE_PEERS_PART: u64 = 10;
+
 /// A check under way. Reads that arrive meanwhile wait for the next one, which serves them all.
 #[derive(Debug)]
 pub(crate) struct ReadRound {
@@ -20,9 +23,11 @@ pub(crate) struct ReadRound {
     entry: Entry,
     /// Who said "empty", one bit each, this node included.
     empty: u8,
-    /// Who was asked first, one bit each.
+    /// Who was asked, one bit each.
     asked: u8,
-    pub(crate) sent_at: Time,
+    /// When somebody was asked last, and when nothing was heard for too long after that.
+    sent_at: Time,
+    pub(crate) retry_at: Time,
     pub(crate) reads: Vec<Waiting>,
 }
 
@@ -52,7 +57,8 @@ impl<M: StateMachine> Entity<M> {
         let check = context.new_check();
         let me = own_word(context);
         // A majority needs only some of the peers; the others are asked after silence. One that
-        // left a check unanswered, as those who abstain do, is not waited for when others are up.
+        // left a check unanswered, as those who abstain do, or that makes up for an absence is not
+        // waited for when others are up.
         let needed = context.majority() - usize::from(me != 0);
         let order = context.replicas_from(check);
         let mut asked = 0_u8;
@@ -68,7 +74,8 @@ impl<M: StateMachine> Entity<M> {
             }
         }
         let sent_at = context.now;
-        let round = ReadRound { check, entry, empty: me, asked, sent_at, reads };
+        let retry_at = sent_at.after_us(context.config.retry_us / SPARE_PEERS_PART);
+        let round = ReadRound { check, entry, empty: me, asked, sent_at, retry_at, reads };
         self.read_round = Some(Box::new(round));
         let is_asked = |peer: &AcceptorId| asked & (1 << peer.0) != 0;
         for peer in order.filter(is_asked) {
@@ -77,7 +84,7 @@ impl<M: StateMachine> Entity<M> {
         if needed == 0 || planted!("read-from-one-node") {
             self.finish_read_round_if_current(context);
         } else {
-            self.wake_by(context, context.now.after_us(context.config.retry_us));
+            self.wake_by(context, retry_at);
         }
     }
 
@@ -87,19 +94,31 @@ impl<M: StateMachine> Entity<M> {
         context.send(peer, PeerMessage::ReadCheck(check));
     }
 
+    /// Asks those who were not asked, soon; all, after longer silence.
     pub(super) fn retry_read_round(&mut self, context: &mut Context) {
         let Some(round) = &mut self.read_round else { return };
-        if context.now < round.sent_at.after_us(context.config.retry_us) {
+        if context.now < round.retry_at {
             return;
         }
-        round.sent_at = context.now;
-        context.counters.retries += 1;
-        let silent = round.asked & !round.empty;
+        let silent_at = round.sent_at.after_us(context.config.retry_us);
+        let is_silent = context.now >= silent_at;
+        let unheard = round.asked & !round.empty;
+        let mut ask = !round.asked;
+        if is_silent {
+            ask = u8::MAX;
+            round.sent_at = context.now;
+            context.counters.retries += 1;
+        }
+        round.retry_at = round.sent_at.after_us(context.config.retry_us);
+        round.asked = u8::MAX;
         for peer in context.voting_peers() {
-            if silent & (1 << peer.0) != 0 {
+            let bit = 1 << peer.0;
+            if is_silent && unheard & bit != 0 {
                 context.pass_over(peer);
             }
-            self.send_read_check(context, peer);
+            if ask & bit != 0 {
+                self.send_read_check(context, peer);
+            }
         }
     }
 

@@ -18,8 +18,8 @@ use crate::state_machine::StateMachine;
 /// Entities in the first range of a walk, and after one that differs: its page shows all of them.
 pub(super) const RANGE_LEAST: usize = PAGE;
 
-/// A range grows up to this while ranges are equal: a millisecond's walk, on each side.
-pub(super) const RANGE_MOST: usize = 4096;
+/// A range grows up to this while ranges are equal: clients wait for its walk, on each side.
+pub(super) const RANGE_MOST: usize = 1024;
 
 /// What a replica holds of an entity, as far as that is known without reading.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -28,8 +28,8 @@ use crate::status::as_u64;
 /// Entities told at a time.
 pub(super) const PAGE: usize = 512;
 
-/// Entities looked at for one page.
-const LOOKS_MAX: usize = 4096;
+/// Entities looked at for one page: clients wait meanwhile.
+const LOOKS_MAX: usize = 1024;
 
 /// Up to where each core of the peers holds what this core holds, in the present generation of its
 /// node and this boot of this one. As many as the peers have cores.
@@ -68,6 +68,7 @@ impl<M: StateMachine> Shard<M> {
         if is_mine && self.context.log.index().advances().has_ended(mark) {
             let confirmed = self.lags.confirmed.entry(from).or_default();
             *confirmed = mark.max(*confirmed);
+            self.look_who_catches_up();
             self.compare_if_in_step(from);
         }
     }

@@ -496,6 +496,7 @@ impl<M: StateMachine> Shard<M> {
         let links = &mut self.context.links_up[peer.acceptor.index()];
         *links = links.checked_sub(1).expect("a link goes down after it came up");
         self.sweeps.forget(peer);
+        self.look_who_catches_up();
         self.transfer_pages.forget(peer);
         self.rejoin_peer_down(peer);
         self.follow_peer_down(peer);

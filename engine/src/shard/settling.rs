@@ -29,7 +29,7 @@ use crate::time::Time;
 const UNDER_WAY_MAX: usize = 64;
 
 /// Floors looked at in one go.
-const LOOKS_MAX: usize = 4096;
+const LOOKS_MAX: usize = 1024;
 
 /// An unanswered page is asked for again after so many times the retry.
 const PATIENCE_RETRIES: u64 = 4;

@@ -226,6 +226,20 @@ impl<M: StateMachine> Shard<M> {
             known.compare_at.get_or_insert_with(|| now.after_us(digest_every_us));
         }
         self.sweeps.look_when_due();
+        self.look_who_catches_up();
+    }
+
+    /// Notes which peers have a core that was away and has not confirmed yet what this one held when
+    /// it came back: they are busy, and other work waits there.
+    pub(super) fn look_who_catches_up(&mut self) {
+        let mut catching_up = 0;
+        for peer in self.sweeps.peers() {
+            let joined = self.sweeps.links.get(&peer).and_then(|link| link.joined);
+            let confirmed = self.confirmed_by(peer);
+            let is_behind = joined.is_some_and(|joined| confirmed.is_none_or(|c| c.0 < joined.mark));
+            catching_up |= u8::from(is_behind) << peer.acceptor.0;
+        }
+        self.context.catching_up = catching_up;
     }
 
     /// Sends what belongs to a sweep.
@@ -455,6 +469,24 @@ impl<M: StateMachine> Shard<M> {
         self.sweeps.set_stage(peer, Stage::CatchingUp(now.after_us(PATIENCE_US)));
     }
 
+    /// Whether something that a walk found behind is behind still. Called after each message of
+    /// many, so it looks no further than to the first that is.
+    fn owes(&mut self, peer: PeerCore) -> bool {
+        loop {
+            let walk = self.sweeps.links.get(&peer).and_then(|link| link.walk.as_ref());
+            let first = walk.and_then(|walk| walk.owed.first_key_value());
+            let Some((id, chosen)) = first.map(|(id, chosen)| (*id, *chosen)) else { return false };
+            if self.is_owed(id, chosen) {
+                return true;
+            }
+            if let Some(link) = self.sweeps.links.get_mut(&peer)
+                && let Some(walk) = &mut link.walk
+            {
+                walk.owed.remove(&id);
+            }
+        }
+    }
+
     /// Crosses out what a walk found behind and is behind no more.
     fn forget_what_is_here(&mut self, peer: PeerCore) {
         let Some(walk) = self.sweeps.links.get_mut(&peer).and_then(|link| link.walk.as_mut())
@@ -489,11 +521,11 @@ impl<M: StateMachine> Shard<M> {
             self.note_waiting(peer);
             return;
         }
-        self.forget_what_is_here(peer);
+        let owes = self.owes(peer);
         let Some(walk) = self.sweeps.links.get(&peer).and_then(|link| link.walk.as_ref()) else {
             return;
         };
-        if !walk.owed.is_empty() {
+        if owes {
             let sweep_every_us = self.context.config.sweep_every_us.max(PATIENCE_US);
             if walk.listed.after_us(sweep_every_us) <= now {
                 // Others may have advanced meanwhile: from the beginning.
