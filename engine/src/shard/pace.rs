@@ -19,8 +19,11 @@ const BURST_US: u64 = 100_000;
 pub(crate) const IMAGE_ENTRIES: u64 = 8;
 
 /// Entities asked for at a time: with it the memory and traffic of a sweep is bounded.
-const WINDOW_MAX: usize = 64;
+const WINDOW_MAX: usize = 256;
 const WINDOW_MIN: usize = 8;
+
+/// No more are asked for at a time than come to so many bytes, if they are like those before.
+const WINDOW_BYTES: u64 = 16 << 20;
 
 /// With a limit on entries, no more entities are asked for at a time than may come as a whole in so
 /// many microseconds: what comes together keeps a core from its clients meanwhile.
@@ -85,11 +88,14 @@ pub(crate) struct Pace {
     rates: CatchUpRates,
     all: Buckets,
     peers: [Buckets; REPLICAS_MAX],
+    /// What an answer had lately: a moving mean.
+    answer_bytes: u64,
 }
 
 impl Pace {
     pub(crate) fn new(rates: CatchUpRates) -> Self {
-        Self { rates, all: Buckets::default(), peers: [Buckets::default(); REPLICAS_MAX] }
+        let peers = [Buckets::default(); REPLICAS_MAX];
+        Self { rates, all: Buckets::default(), peers, answer_bytes: 0 }
     }
 
     pub(crate) fn rates(&self) -> CatchUpRates {
@@ -98,22 +104,24 @@ impl Pace {
 
     /// Changes the rates; nothing is owed from before.
     pub(crate) fn set_rates(&mut self, rates: CatchUpRates) {
-        *self = Self::new(rates);
+        *self = Self { answer_bytes: self.answer_bytes, ..Self::new(rates) };
     }
 
     /// How many entities may catch up at a time.
     pub(crate) fn window(&self) -> usize {
+        let by_bytes = u128::from(WINDOW_BYTES / self.answer_bytes.max(1));
         let limits = [self.rates.all.entries, self.rates.peer.entries];
-        let Some(limit) = limits.into_iter().filter(|limit| *limit > 0).min() else {
-            return WINDOW_MAX;
-        };
-        let entities =
-            u128::from(limit) * u128::from(WINDOW_US) / u128::from(1_000_000 * IMAGE_ENTRIES);
-        usize::try_from(entities).unwrap_or(WINDOW_MAX).clamp(WINDOW_MIN, WINDOW_MAX)
+        let limit = limits.into_iter().filter(|limit| *limit > 0).min();
+        let by_rate = limit.map_or(u128::MAX, |limit| {
+            u128::from(limit) * u128::from(WINDOW_US) / u128::from(1_000_000 * IMAGE_ENTRIES)
+        });
+        let entities = usize::try_from(by_bytes.min(by_rate)).unwrap_or(WINDOW_MAX);
+        entities.clamp(WINDOW_MIN, WINDOW_MAX)
     }
 
     /// Counts what a peer sent.
     pub(crate) fn charge(&mut self, now: Time, from: AcceptorId, entries: u64, bytes: u64) {
+        self.answer_bytes = (7 * self.answer_bytes).saturating_add(bytes) / 8;
         self.all.charge(now, self.rates.all, entries, bytes);
         self.peers[from.index()].charge(now, self.rates.peer, entries, bytes);
     }
@@ -146,11 +154,24 @@ mod tests {
     #[test]
     fn fewer_are_asked_for_at_a_time_where_entries_are_limited() {
         let rate = |entries| Rate { entries, bytes: 0 };
-        assert_eq!(pace(rate(0), rate(0)).window(), 64);
+        assert_eq!(pace(rate(0), rate(0)).window(), 256);
         assert_eq!(pace(rate(80_000), rate(0)).window(), 20);
         assert_eq!(pace(rate(80_000), rate(40_000)).window(), 10);
         assert_eq!(pace(rate(1), rate(u64::MAX)).window(), 8);
-        assert_eq!(pace(rate(0), rate(u64::MAX)).window(), 64);
+        assert_eq!(pace(rate(0), rate(u64::MAX)).window(), 256);
+    }
+
+    #[test]
+    fn fewer_are_asked_for_at_a_time_where_answers_are_large() {
+        let mut pace = pace(Rate::default(), Rate::default());
+        for _ in 0..100 {
+            pace.charge(Time(1), ONE, 1, 1 << 20);
+        }
+        assert_eq!(pace.window(), 16);
+        for _ in 0..100 {
+            pace.charge(Time(1), ONE, 1, 100);
+        }
+        assert_eq!(pace.window(), 256);
     }
 
     #[test]
@@ -191,11 +212,11 @@ mod tests {
     #[test]
     fn without_a_limit_nothing_waits_and_new_rates_begin_anew() {
         let mut pace = pace(Rate::default(), Rate::default());
-        pace.charge(Time(1), ONE, u64::MAX, u64::MAX);
+        pace.charge(Time(1), ONE, u64::MAX, 1 << 60);
         assert_eq!(pace.opens_at(ONE), Time(0));
         let slow = Rate { entries: 1, bytes: 1 };
         pace.set_rates(CatchUpRates { all: slow, peer: slow });
-        pace.charge(Time(1), ONE, u64::MAX, u64::MAX);
+        pace.charge(Time(1), ONE, u64::MAX, 1 << 60);
         assert!(pace.opens_at(TWO) > Time(1 << 60));
         pace.set_rates(CatchUpRates::default());
         assert_eq!(pace.opens_at(TWO), Time(0));

@@ -24,7 +24,7 @@ pub(crate) struct CatchUpJob {
 }
 
 /// Answers being read at a time; further requests are answered with an image, or dropped as lost.
-const JOBS_MAX: usize = 256;
+const JOBS_MAX: usize = 512;
 
 /// An image of up to this many bytes per missing entry is cheaper than the entries.
 const IMAGE_BYTES_PER_ENTRY: usize = 128;

@@ -236,7 +236,8 @@ impl<M: StateMachine> Shard<M> {
         for peer in self.sweeps.peers() {
             let joined = self.sweeps.links.get(&peer).and_then(|link| link.joined);
             let confirmed = self.confirmed_by(peer);
-            let is_behind = joined.is_some_and(|joined| confirmed.is_none_or(|c| c.0 < joined.mark));
+            let is_behind =
+                joined.is_some_and(|joined| confirmed.is_none_or(|c| c.0 < joined.mark));
             catching_up |= u8::from(is_behind) << peer.acceptor.0;
         }
         self.context.catching_up = catching_up;
