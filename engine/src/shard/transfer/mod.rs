@@ -25,8 +25,8 @@
 mod answering;
 mod asking;
 
-/// Pages that a core of a peer is asked for at a time: while one is taken, the next is read.
-const PAGES_UNDER_WAY_MAX: usize = 2;
+/// Pages that a core of a peer is asked for at a time: while one is taken, the next are read.
+const PAGES_UNDER_WAY_MAX: usize = 3;
 
 pub(crate) use crate::shard::transfer::answering::TransferPages;
 pub(crate) use crate::shard::transfer::asking::Transfer;
