@@ -2,10 +2,11 @@
 //!
 //! What the shards account is theirs. What the process takes beyond it, buffers of connections,
 //! messages under way, what the allocator keeps of freed blocks, nobody counts, but the system
-//! knows the sum. So ten times a second core 0 compares that with the limit, and moves what all
-//! shards together may account: down by as much as the process takes too much, in steps, because
-//! memory that was freed goes back to the system a little later; up again slowly. It aims a little
-//! below the limit, because buffers come and go faster than it looks.
+//! knows the sum. So core 0 compares that with the limit, fifty times a second while there is
+//! something to do, and moves what all shards together may account: down by as much as the process
+//! takes too much, in steps, because memory that was freed goes back to the system a little later;
+//! up again slowly. It aims a little below the limit, because buffers come and go faster than it
+//! looks.
 
 use std::sync::atomic::Ordering;
 
@@ -13,17 +14,17 @@ use engine::time::Time;
 
 use crate::reactor::node_shared::NodeShared;
 
-/// Pause between two looks, in microseconds.
-const LOOK_EVERY_US: u64 = 100_000;
+/// Pause between two looks, in microseconds. Nobody wakes up for a look.
+const LOOK_EVERY_US: u64 = 20_000;
 
 /// Down, when less than this part of the limit is free, …
-const TIGHT_PART: u64 = 32;
+const TIGHT_PART: u64 = 16;
 
 /// … by at most this part of it at a time, …
-const DOWN_PART: u64 = 32;
+const DOWN_PART: u64 = 64;
 
 /// … up by this part, …
-const UP_PART: u64 = 1024;
+const UP_PART: u64 = 4096;
 
 /// … when at least this part of the limit is free, …
 const FREE_PART: u64 = 8;
@@ -116,9 +117,9 @@ mod tests {
     #[test]
     fn the_budget_goes_down_while_the_process_takes_too_much_and_comes_back() {
         let limit = 256 * MIB;
-        let aim = limit - 8 * MIB;
+        let aim = limit - 16 * MIB;
         assert_eq!(next_budget(limit, limit, aim + MIB), limit - MIB, "as much as is too much");
-        assert_eq!(next_budget(limit, limit, 2 * limit), limit - 8 * MIB, "in steps");
+        assert_eq!(next_budget(limit, limit, 2 * limit), limit - 4 * MIB, "in steps");
         assert_eq!(next_budget(limit, limit - MIB, aim - MIB), limit - MIB, "near the limit");
         assert!(next_budget(limit, limit - MIB, limit / 2) > limit - MIB, "much is free");
         assert_eq!(next_budget(limit, limit, 0), limit, "never above the limit");
@@ -137,7 +138,7 @@ mod tests {
         let resident = || 260 * MIB;
         let first_share = share / 4 * 3;
         assert_eq!(second.look(Time(1), &shared, || unreachable!()), Some(first_share));
-        let less = first_share - usize::try_from(4 * MIB).unwrap();
+        let less = first_share - usize::try_from(2 * MIB).unwrap();
         assert_eq!(first.look(Time(1), &shared, resident), Some(less));
         assert_eq!(shared.resident_bytes.load(Ordering::Relaxed), 260 * MIB);
         assert_eq!(second.look(Time(2), &shared, || unreachable!()), None, "not yet");
