@@ -1,7 +1,12 @@
 //! Nodes that were away are told what they lack, and not what they hold.
 
+use std::cell::Cell;
+use std::rc::Rc;
+
 use engine::config::ShardConfig;
+use engine::shard::{CatchUpRates, Rate};
 use engine::status::Counters;
+use net::peer::message::PeerMessage;
 use net::resp::slot::entity_of;
 use net::resp::value::Value;
 use plog::vocabulary::{EntityId, Entry};
@@ -90,6 +95,39 @@ fn a_node_that_was_away_is_told_what_changed_and_nothing_else() {
         assert_eq!(after.digests_unequal - before.digests_unequal, 0);
         assert_eq!(after.catch_up_entries - before.catch_up_entries, 40);
     }
+}
+
+#[test]
+fn readers_ask_the_peer_that_has_nothing_to_make_up_for() {
+    let mut world = world(&[1, 1, 1], by_confirmations);
+    world.crash(2);
+    set(&mut world, 0..200);
+    let asked = Rc::new(Cell::new(0));
+    let count = Rc::clone(&asked);
+    world.hold(move |from, to, message| {
+        let is_check = matches!(message, PeerMessage::ReadCheck(_));
+        count.set(count.get() + u32::from(is_check && from.node == 0 && to.node == 2));
+        false
+    });
+    world.start(2);
+    let rate = Rate { entries: 100, bytes: 0 };
+    world.set_catch_up_rates(2, CatchUpRates { all: rate, peer: rate });
+    world.run_for(200_000);
+    let read_all = |world: &mut World| {
+        for number in 500..540 {
+            let ticket = world.submit(0, &["GET", &key(number)]);
+            assert_eq!(world.answer(ticket, 5_000), Value::bulk(b"x".to_vec()));
+        }
+    };
+    read_all(&mut world);
+    let last = entity_of(key(199).as_bytes());
+    assert!(world.chosen_here(2, last) < world.chosen_here(0, last), "it is behind still");
+    assert_eq!(asked.get(), 0, "it was asked in the middle of catching up");
+    world.set_catch_up_rates(2, CatchUpRates::default());
+    world.run_for(1_000_000);
+    assert_equal_everywhere(&world);
+    read_all(&mut world);
+    assert!(asked.get() > 10, "{} of 40: in step again, and not asked", asked.get());
 }
 
 #[test]

@@ -130,6 +130,32 @@ mod tests {
         assert_eq!(budget, limit / 4, "something is left, whatever others take");
     }
 
+    /// Entities come at 100 MiB a second, buffers grow to 90 MiB meanwhile, and what entities leave
+    /// is the system's again a tenth of a second later.
+    #[test]
+    fn a_load_that_fills_memory_quickly_stays_within_a_tenth_of_the_limit() {
+        let limit = 256 * MIB;
+        let (mut budget, mut accounted, mut leaving) = (super::initial_budget(limit), 0, vec![]);
+        let mut greatest = 0;
+        for now_ms in 0..4_000 {
+            accounted += MIB / 10;
+            if accounted > budget {
+                leaving.push((now_ms + 100, accounted - budget));
+                accounted = budget;
+            }
+            leaving.retain(|(until_ms, _)| *until_ms > now_ms);
+            let left: u64 = leaving.iter().map(|(_, bytes)| bytes).sum();
+            let buffers = 27 * MIB + (90 * MIB * now_ms / 200).min(90 * MIB);
+            let resident = accounted + left + buffers;
+            greatest = greatest.max(resident);
+            if (now_ms * 1_000).is_multiple_of(LOOK_EVERY_US) {
+                budget = next_budget(limit, budget, resident);
+            }
+        }
+        assert!(greatest > limit, "too easy: {} MiB", greatest / MIB);
+        assert!(greatest < limit + limit / 10, "{} MiB", greatest / MIB);
+    }
+
     #[test]
     fn core_0_moves_the_budget_and_the_others_follow() {
         let shared = NodeShared::new(2, 3);
