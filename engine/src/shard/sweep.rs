@@ -229,8 +229,8 @@ impl<M: StateMachine> Shard<M> {
         self.look_who_catches_up();
     }
 
-    /// Notes which peers have a core that was away and has not confirmed yet what this one held when
-    /// it came back: they are busy, and other work waits there.
+    /// Notes which peers have a core that was away and has not confirmed yet what this one held
+    /// when it came back: they are busy, and other work waits there.
     pub(super) fn look_who_catches_up(&mut self) {
         let mut catching_up = 0;
         for peer in self.sweeps.peers() {
