@@ -102,7 +102,7 @@ pub const PLANTS: &[Plant] = &[
     plant("damage-forgotten", "damage", "the start after the one that found damage takes part"),
     plant("stale-frame-taken", "recycled", "old frames in a recycled segment are taken for new"),
     plant("frame-checksum-unchecked", "damage", "frames are read without their checksums"),
-    plant("record-checksum-unchecked", "damage", "records are read without their checksums"),
+    plant("record-checksum-unchecked", "everything", "records are read without their checksums"),
     plant("wire-checksum-unchecked", "streams", "messages are taken without their checksum"),
     plant("chain-unchecked", "calm", "a replica hears of another history and serves on"),
     plant("lost-image-serves", "damage", "an entity whose image is lost serves without it"),
