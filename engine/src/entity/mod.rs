@@ -494,7 +494,7 @@ impl<M: StateMachine> Entity<M> {
             proposal.deadlines().for_each(&mut sooner);
         }
         if let Some(round) = &self.read_round {
-            sooner(round.retry_at);
+            sooner(round.retry_at(retry));
             round.reads.iter().for_each(|read| sooner(read.deadline));
         }
         if let Some(round) = &self.catch_up {

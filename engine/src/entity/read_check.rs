@@ -25,13 +25,18 @@ pub(crate) struct ReadRound {
     empty: u8,
     /// Who was asked, one bit each.
     asked: u8,
-    /// When somebody was asked last, and when nothing was heard for too long after that.
+    /// When those were asked who were asked last for want of an answer.
     sent_at: Time,
-    pub(crate) retry_at: Time,
     pub(crate) reads: Vec<Waiting>,
 }
 
 impl ReadRound {
+    /// When others are asked, or all again, if nothing is heard until then.
+    pub(super) fn retry_at(&self, retry_us: u64) -> Time {
+        let part = if self.asked == u8::MAX { 1 } else { SPARE_PEERS_PART };
+        self.sent_at.after_us(retry_us / part)
+    }
+
     /// The peer lost what it had accepted: its answer has to come from who it is now.
     pub(super) fn forget_peer(&mut self, peer: AcceptorId) {
         self.empty &= !(1 << peer.0);
@@ -74,8 +79,8 @@ impl<M: StateMachine> Entity<M> {
             }
         }
         let sent_at = context.now;
-        let retry_at = sent_at.after_us(context.config.retry_us / SPARE_PEERS_PART);
-        let round = ReadRound { check, entry, empty: me, asked, sent_at, retry_at, reads };
+        let round = ReadRound { check, entry, empty: me, asked, sent_at, reads };
+        let retry_at = round.retry_at(context.config.retry_us);
         self.read_round = Some(Box::new(round));
         let is_asked = |peer: &AcceptorId| asked & (1 << peer.0) != 0;
         for peer in order.filter(is_asked) {
@@ -97,10 +102,11 @@ impl<M: StateMachine> Entity<M> {
     /// Asks those who were not asked, soon; all, after longer silence.
     pub(super) fn retry_read_round(&mut self, context: &mut Context) {
         let Some(round) = &mut self.read_round else { return };
-        if context.now < round.retry_at {
+        let retry_us = context.config.retry_us;
+        if context.now < round.retry_at(retry_us) {
             return;
         }
-        let silent_at = round.sent_at.after_us(context.config.retry_us);
+        let silent_at = round.sent_at.after_us(retry_us);
         let is_silent = context.now >= silent_at;
         let unheard = round.asked & !round.empty;
         let mut ask = !round.asked;
@@ -109,7 +115,6 @@ impl<M: StateMachine> Entity<M> {
             round.sent_at = context.now;
             context.counters.retries += 1;
         }
-        round.retry_at = round.sent_at.after_us(context.config.retry_us);
         round.asked = u8::MAX;
         for peer in context.voting_peers() {
             let bit = 1 << peer.0;

@@ -27,9 +27,9 @@ pub(super) const EVICTION_STEPS: usize = 8;
 /// Entities looked at for eviction at a time, when there are too many bytes.
 const EVICTION_STEPS_MAX: usize = 256;
 
-/// Entities looked at for eviction when the limit is set anew: a millisecond or two, ten times a
+/// Entities looked at for eviction when the limit is set anew: half a millisecond, fifty times a
 /// second.
-const EVICTION_STEPS_IDLE: usize = 8192;
+const EVICTION_STEPS_IDLE: usize = 2048;
 
 /// Bytes for whose sake one more entity is looked at.
 const BYTES_PER_STEP: usize = 256;

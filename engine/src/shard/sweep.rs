@@ -470,32 +470,33 @@ impl<M: StateMachine> Shard<M> {
         self.sweeps.set_stage(peer, Stage::CatchingUp(now.after_us(PATIENCE_US)));
     }
 
-    /// Whether something that a walk found behind is behind still. Called after each message of
-    /// many, so it looks no further than to the first that is.
-    fn owes(&mut self, peer: PeerCore) -> bool {
-        loop {
-            let walk = self.sweeps.links.get(&peer).and_then(|link| link.walk.as_ref());
-            let first = walk.and_then(|walk| walk.owed.first_key_value());
-            let Some((id, chosen)) = first.map(|(id, chosen)| (*id, *chosen)) else { return false };
-            if self.is_owed(id, chosen) {
-                return true;
-            }
-            if let Some(link) = self.sweeps.links.get_mut(&peer)
-                && let Some(walk) = &mut link.walk
-            {
-                walk.owed.remove(&id);
-            }
-        }
-    }
-
     /// Crosses out what a walk found behind and is behind no more.
     fn forget_what_is_here(&mut self, peer: PeerCore) {
+        self.with_owed(peer, |shard, owed| owed.retain(|id, chosen| shard.is_owed(*id, *chosen)));
+    }
+
+    /// The same up to the first that is behind still: for what happens after each message of many.
+    fn forget_first_that_are_here(&mut self, peer: PeerCore) {
+        self.with_owed(peer, |shard, owed| {
+            while let Some(first) = owed.first_entry()
+                && !shard.is_owed(*first.key(), *first.get())
+            {
+                first.remove();
+            }
+        });
+    }
+
+    fn with_owed(
+        &mut self,
+        peer: PeerCore,
+        change: impl FnOnce(&Self, &mut BTreeMap<EntityId, Entry>),
+    ) {
         let Some(walk) = self.sweeps.links.get_mut(&peer).and_then(|link| link.walk.as_mut())
         else {
             return;
         };
         let mut owed = std::mem::take(&mut walk.owed);
-        owed.retain(|id, chosen| self.is_owed(*id, *chosen));
+        change(self, &mut owed);
         if let Some(walk) = self.sweeps.links.get_mut(&peer).and_then(|link| link.walk.as_mut()) {
             walk.owed = owed;
         }
@@ -522,11 +523,11 @@ impl<M: StateMachine> Shard<M> {
             self.note_waiting(peer);
             return;
         }
-        let owes = self.owes(peer);
+        self.forget_first_that_are_here(peer);
         let Some(walk) = self.sweeps.links.get(&peer).and_then(|link| link.walk.as_ref()) else {
             return;
         };
-        if owes {
+        if !walk.owed.is_empty() {
             let sweep_every_us = self.context.config.sweep_every_us.max(PATIENCE_US);
             if walk.listed.after_us(sweep_every_us) <= now {
                 // Others may have advanced meanwhile: from the beginning.
