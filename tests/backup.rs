@@ -511,7 +511,8 @@ fn a_slow_backup_of_a_busy_node_comes_to_an_end_while_its_files_go() {
         wait_until("a few checkpoints", || parts() > Some("000000000004".to_owned()));
         let (before, begun) = (parts(), Instant::now());
         let to = path_text(&place.join("slow"));
-        let rate = (12 << 20).to_string();
+        // Less than the node writes.
+        let rate = (4 << 20).to_string();
         run(&["backup", "--data-directory", &data, "--to", &to, "--rate", &rate], 0);
         println!("took {:?}, from checkpoint {before:?} to {:?}", begun.elapsed(), parts());
         assert!(parts() > before, "what was read is gone by now");

@@ -383,7 +383,8 @@ pub struct BackupTake {
     /// The directory to make. Nothing may be there yet; it is made as BACKUP_DIR.new and renamed.
     #[arg(long, value_name = "BACKUP_DIR", required = true)]
     pub to: PathBuf,
-    /// Read at most this many bytes a second, so that the node keeps its disk. Default: no limit.
+    /// Read at most this many bytes a second, so that the node keeps its disk. Twice that each time
+    /// the node was faster and reading begins anew. Default: no limit.
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(65_536..))]
     pub rate: Option<u32>,
     /// Memory for what changed on one core since its checkpoint, in MiB.

@@ -57,8 +57,7 @@ pub enum BackupError {
     Replay { directory: PathBuf, error: ReplayError },
     #[error(
         "{}: files went away {attempts} times while they were read; have the node write a \
-         checkpoint (certus checkpoint --addr HOST:PORT), then try again at once, without --rate \
-         if it was given",
+         checkpoint (certus checkpoint --addr HOST:PORT), then try again at once",
         directory.display()
     )]
     Restless { directory: PathBuf, attempts: usize },
