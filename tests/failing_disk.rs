@@ -57,8 +57,8 @@ impl Trial {
         is_acknowledged
     }
 
-    /// Node 0 has to write what it cannot. The others are a majority without it, and may have chosen
-    /// the value before its disk says so; then it is acknowledged, and must not be lost either.
+    /// Node 0 has to write what it cannot. The others are a majority without it, and may have
+    /// chosen the value before its disk says so: an acknowledged one, which must not be lost.
     fn write_to_failing(&mut self) {
         let is_acknowledged = self.write(0, "long", 100_000);
         println!("acknowledged: {is_acknowledged}");

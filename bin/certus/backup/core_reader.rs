@@ -14,9 +14,9 @@
 //!
 //! Nothing keeps the files for it. The parts are held open, and nobody writes to a part again, so
 //! they stay what they are when the node removes them. Segments are used again: when one goes
-//! before step 3 is done, all begins anew from the checkpoint that counts then, and twice as fast if
-//! a rate was wanted: a node that writes faster than that would be ahead for ever. In step 4 nothing
-//! can go any more, however slowly it reads, and the rate holds again.
+//! before step 3 is done, all begins anew from the checkpoint that counts then, and twice as fast
+//! if a rate was wanted: a node that writes faster than that would be ahead for ever. In step 4
+//! nothing can go any more, however slowly it reads, and the rate holds again.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
