@@ -31,6 +31,8 @@ mod ports;
 #[allow(dead_code, reason = "shared with `certus`, which uses more of it")]
 mod process;
 mod proxy;
+#[cfg(test)]
+mod proxy_tests;
 #[path = "../../tests/cluster/random.rs"]
 #[allow(dead_code, reason = "shared with the tests, which use more of it")]
 mod random;
