@@ -233,6 +233,11 @@ impl Scene {
             kind,
             Kind::PartFlip | Kind::PartCut | Kind::PartZeroedPage | Kind::MissingPart
         );
+        let is_of_pointer = matches!(kind, Kind::PointerGone | Kind::PointerDamaged);
+        if (is_of_part || is_of_pointer) && !directory.join("checkpoint").exists() {
+            // The case before left none, and the node has adopted no other yet.
+            return None;
+        }
         let files = if is_of_part { parts(&directory) } else { segments(&directory) };
         // A start removes what the checkpoint has superseded.
         let wanted = if self.has_checkpoints { 1 } else { 2 };
