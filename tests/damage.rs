@@ -300,6 +300,8 @@ impl Scene {
                 for name in ["checkpoint", "checkpoint.copy"] {
                     let path = directory.join(name);
                     match kind {
+                        // It was killed between the two copies of its first.
+                        _ if !path.exists() => {}
                         Kind::PointerGone => fs::remove_file(path).unwrap(),
                         _ => self.flip_somewhere(&path),
                     }
@@ -311,6 +313,9 @@ impl Scene {
                 let copy = ["", ".copy"][self.random.below(2)];
                 let data = &self.cluster.nodes[VICTIM].data_directory;
                 let path = data.join(format!("{fact}{copy}"));
+                if !path.exists() {
+                    return None; // there is no checkpoint yet, or one copy of its pointer
+                }
                 self.flip_somewhere(&path);
                 what = format!("{kind:?}: {fact}{copy}");
             }
