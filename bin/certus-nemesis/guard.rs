@@ -29,7 +29,12 @@ pub const MAY_MOUNT: &str = "NEMESIS_MAY_MOUNT";
 /// Runs the worker for these arguments; its exit status.
 pub fn run(arguments: &Arguments, seed: u64) -> io::Result<u8> {
     let name = format!("certus-nemesis-{seed}-{}", std::process::id());
-    let directory = fs::canonicalize(&arguments.directory)?.join(name);
+    let directory = fs::canonicalize(&arguments.directory).map_err(|error| {
+        let place = arguments.directory.display();
+        let reason = format!("--directory {place}: {error}; name one that is there");
+        io::Error::new(error.kind(), reason)
+    })?;
+    let directory = directory.join(name);
     fs::create_dir(&directory)?;
     let status = watch(&directory, seed);
     fs::remove_dir_all(&directory)?;
