@@ -162,7 +162,7 @@ fn a_refused_write_ends_the_node_and_loses_nothing() {
     trial.write_some(&[0, 1, 2], "before");
     let end = trial.log_end();
     trial.limit_file_size(end);
-    trial.write_to_failing();
+    assert!(!trial.write(0, "long", 100_000), "refused before anybody can answer");
     trial.expect_end(&["log segment 0000000000000001 failed", "File too large", "check the disk"]);
     trial.expect_recovery(|| {});
 }
