@@ -20,7 +20,7 @@ mod trio;
 use std::hint::black_box;
 use std::rc::Rc;
 
-use engine::request::{Command, EntityRequest, Freshness, Ticket};
+use engine::request::{Freshness, Ticket};
 use engine::state_machine::StateMachine as _;
 use engine::state_machine::strings::Strings;
 use gungraun::prelude::*;
@@ -81,6 +81,11 @@ fn accepted(number: u64) -> EntryRecord {
     }
 }
 
+fn entry_record(number: u64, entry: Entry) -> LogRecord {
+    let value = LoggedValue::Inline(VALUE.into());
+    LogRecord::Entry { entity: entity(number), entry, record: accepted(number), value }
+}
+
 // A client's bytes.
 
 fn requests() -> Vec<u8> {
@@ -113,13 +118,7 @@ fn records() -> (Log, Vec<LogRecord>) {
     let identity = LogIdentity { cluster: 1, node: 0, incarnation: 9, core: 0, core_count: 1 };
     let mut log = Log::new(LogConfig::for_identity(identity), None);
     log.handle_spare(SpareId(1));
-    let value: Rc<[u8]> = VALUE.into();
-    let record = |number| LogRecord::Entry {
-        entity: entity(number),
-        entry: Entry(7),
-        record: accepted(number),
-        value: LoggedValue::Inline(Rc::clone(&value)),
-    };
+    let record = |number| entry_record(number, Entry(7));
     // A first write, so that buffers are there.
     for number in 0..AT_ONCE {
         log.append(&record(OPERATIONS + number), Urgency::Now);
@@ -156,12 +155,7 @@ fn summaries() -> (Index, Vec<(RecordSummary, Location)>) {
     let mut index = Index::new(16);
     let mut summaries = Vec::new();
     for number in 0..OPERATIONS {
-        let record = LogRecord::Entry {
-            entity: entity(number),
-            entry: Entry(1),
-            record: accepted(number),
-            value: LoggedValue::Inline(VALUE.into()),
-        };
+        let record = entry_record(number, Entry(1));
         let offset = u32::try_from(4096 + number * 256).expect("it is small");
         let location = Location::new(SegmentId(1), offset, 256, 7);
         index.note(&RecordSummary::of(&record), location);
@@ -251,10 +245,7 @@ fn decode_peer_message((mut decoder, bytes): (FrameDecoder, Vec<u8>)) -> usize {
 
 fn mesh_messages() -> (Vec<MeshEnd>, Vec<MeshMessage>) {
     let message = |number| {
-        let arguments = Arguments::from_slices(&[&b"SET"[..], b"key", &VALUE]);
-        let freshness = Freshness::Linearizable;
-        let command = Command { arguments, request_id: None, freshness };
-        let request = EntityRequest::Command(command);
+        let request = trio::command(&[b"SET", b"key", &VALUE], Freshness::Linearizable);
         let ticket = Ticket { core: 0, connection: 1, sequence: number };
         MeshMessage::Request { ticket, entity: entity(number), request, sent_us: 1 }
     };

@@ -23,6 +23,12 @@ const SEGMENT_SIZE: u32 = 256 << 20;
 /// A turn of a core takes so long.
 const TURN_US: u64 = 50;
 
+/// A command as a session hands it on.
+pub fn command(words: &[&[u8]], freshness: Freshness) -> EntityRequest {
+    let arguments = Arguments::from_slices(words);
+    EntityRequest::Command(Command { arguments, request_id: None, freshness })
+}
+
 /// What one replica has.
 struct Node {
     shard: StringShard,
@@ -94,11 +100,10 @@ impl Trio {
 
     /// A client of `node` asks.
     pub fn request(&mut self, node: usize, words: &[&[u8]], freshness: Freshness) {
-        let arguments = Arguments::from_slices(words);
         let entity = entity_of(words[1]);
         self.next += 1;
         let ticket = Ticket { core: 0, connection: 1, sequence: self.next };
-        let request = EntityRequest::Command(Command { arguments, request_id: None, freshness });
+        let request = command(words, freshness);
         self.nodes[node].shard.handle_request(self.now, ticket, entity, request);
     }
 

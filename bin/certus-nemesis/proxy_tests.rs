@@ -40,6 +40,14 @@ fn connect(address: SocketAddr) -> TcpStream {
     stream
 }
 
+/// A connection that has carried something both ways.
+fn connect_and_ask(address: SocketAddr) -> TcpStream {
+    let mut stream = connect(address);
+    stream.write_all(b"ping").unwrap();
+    stream.read_exact(&mut [0; 4]).unwrap();
+    stream
+}
+
 fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while !condition() {
@@ -65,10 +73,8 @@ fn an_open_link_carries_everything_in_order() {
 #[test]
 fn a_stalled_link_holds_bytes_back_until_it_is_open() {
     let (proxy, address) = echo();
-    let mut stream = connect(address);
+    let mut stream = connect_and_ask(address);
     let mut received = [0; 4];
-    stream.write_all(b"ping").unwrap();
-    stream.read_exact(&mut received).unwrap();
     for rule in [Rule::Stall, Rule::StallAnswers] {
         let before = proxy.effects(&[0])[2];
         proxy.set(0, rule);
@@ -104,10 +110,8 @@ fn a_garbled_link_changes_one_bit_of_each_connection() {
 #[test]
 fn a_cut_link_ends_connections_and_a_broken_one_ends_them_halfway() {
     let (proxy, address) = echo();
-    let mut stream = connect(address);
+    let mut stream = connect_and_ask(address);
     let mut received = [0; 4];
-    stream.write_all(b"ping").unwrap();
-    stream.read_exact(&mut received).unwrap();
     proxy.set(0, Rule::Cut);
     assert!(matches!(stream.read(&mut received), Ok(0) | Err(_)), "it is reset");
     wait_until("new ones to be refused", || {
